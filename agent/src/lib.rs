@@ -1,0 +1,1 @@
+//! The agent: runs on a host, dials out, serves shells.

@@ -1,0 +1,1 @@
+//! The bastion: composes everything; owns every URL and every table.

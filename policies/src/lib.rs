@@ -1,0 +1,1 @@
+//! May this user open this terminal now, and for how long?

@@ -1,0 +1,1 @@
+//! Sessions, kept: journal, asciicast, chunks, store, upload.
