@@ -1,1 +1,2 @@
 //! The bastion: composes everything; owns every URL and every table.
+mod db;
