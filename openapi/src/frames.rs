@@ -1,6 +1,6 @@
 //! The frames of a framed terminal socket and of the relay, and their codec; it knows no socket.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// The WebSocket subprotocol of framed browsers and of the relay.
@@ -242,9 +242,10 @@ impl Frame {
     ///
     /// # Errors
     /// [`FrameError`], for which the socket is closed with [`close::PROTOCOL`].
-    pub fn decode(message: Bytes) -> Result<Self, FrameError> {
+    pub fn decode(mut message: Bytes) -> Result<Self, FrameError> {
         let kind = *message.first().ok_or(FrameError::Empty)?;
-        let mut body = Body(message.slice(1..));
+        message.advance(1);
+        let mut body = Body(message);
         match kind {
             DATA => body.data(),
             ACK => Ok(Self::Ack(body.u64()?)),
