@@ -70,7 +70,7 @@ impl Entry {
             Actor::Stranger => ("stranger", None),
         };
         Self(Model {
-            id: uuid::Uuid::now_v7().to_string(),
+            id: crate::clock::new_id(),
             at,
             actor_kind: kind.to_owned(),
             actor_id: id,
