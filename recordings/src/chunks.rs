@@ -1,0 +1,253 @@
+//! A cast cut into chunks: each ends on a line, is hashed into the chain, and is a zstd frame of its own.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
+
+use crate::journal::{End, Exit, Facts, Header, JournalError};
+use crate::render::Render;
+use crate::seal::Chain;
+
+const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_TIME: Duration = Duration::from_secs(10);
+const LEVEL: i32 = 3;
+
+/// How a cast is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// One zstd frame a chunk; `zstd -d` gives the plain cast.
+    #[default]
+    Zstd,
+    /// The plain cast.
+    None,
+}
+
+impl Compression {
+    /// The stored file's extension.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Zstd => "cast.zst",
+            Self::None => "cast",
+        }
+    }
+}
+
+/// What lies in `<session id>.index.json`: where each chunk is, and its place in the chain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    /// Of this format: 1.
+    pub version: u8,
+    /// Id of the session.
+    pub session: String,
+    /// How the cast is stored.
+    pub compression: Compression,
+    /// The chain's root.
+    pub facts: Facts,
+    /// In order.
+    pub chunks: Vec<Chunk>,
+    /// Bytes of the plain cast.
+    pub plain_len: u64,
+    /// Bytes of the stored object.
+    pub stored_len: u64,
+    /// Raw bytes the host printed, as recorded.
+    pub output_bytes: u64,
+    /// SHA-256 over them, hex.
+    pub output_sha256: String,
+    /// Raw bytes known to be lost.
+    pub lost_bytes: u64,
+}
+
+/// One chunk of a cast. Times are seconds, hashes hex.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Its number, from 0.
+    pub n: u64,
+    /// Time of its first event.
+    pub first: f64,
+    /// Time of its last event.
+    pub last: f64,
+    /// Where it lies in the stored object.
+    pub at: u64,
+    /// Its bytes there.
+    pub len: u64,
+    /// Where it lies in the plain cast.
+    pub plain_at: u64,
+    /// Its bytes there.
+    pub plain_len: u64,
+    /// SHA-256 of its plain bytes.
+    pub sha256: String,
+    /// The chain's value with it.
+    pub chain: String,
+}
+
+/// Why a journal could not be made into a cast.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The journal is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It has no end: the session runs, or its tail is damaged.
+    #[error("the journal has no whole end record")]
+    Unfinished,
+    /// The compressor failed.
+    #[error("a chunk could not be compressed: {0}")]
+    Compress(#[source] io::Error),
+    /// The facts could not be written as JSON.
+    #[error("the facts cannot be written: {0}")]
+    Facts(#[from] serde_json::Error),
+}
+
+/// What is known of a cast once all of it has been packed.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) index: Index,
+    pub(crate) header: Header,
+    pub(crate) end: End,
+    pub(crate) exit: Option<Exit>,
+    pub(crate) duration: Duration,
+    pub(crate) head: String,
+    pub(crate) sha256: String,
+    pub(crate) plain_sha256: String,
+}
+
+/// Packs a finished journal, one chunk at a time; memory is bounded by a chunk and a record.
+pub(crate) struct Packer<R> {
+    render: Render<R>,
+    compressor: Option<Compressor<'static>>,
+    plain: Vec<u8>,
+    /// Lines of the record that did not fit the chunk before.
+    next: Vec<u8>,
+    first: Option<Duration>,
+    last: Duration,
+    chain: Chain,
+    chunks: Vec<Chunk>,
+    at: u64,
+    plain_at: u64,
+    stored_hash: Sha256,
+    plain_hash: Sha256,
+}
+
+impl<R: Read> Packer<R> {
+    pub(crate) fn open(from: R, compression: Compression) -> Result<Self, PackError> {
+        let mut render = Render::open(from, true)?;
+        let chain = Chain::new(&render.header.facts)?;
+        let plain = render.first_line().unwrap_or_default();
+        Ok(Self {
+            render,
+            compressor: compressor(compression).map_err(PackError::Compress)?,
+            plain,
+            next: Vec::new(),
+            first: None,
+            last: Duration::ZERO,
+            chain,
+            chunks: Vec::new(),
+            at: 0,
+            plain_at: 0,
+            stored_hash: Sha256::new(),
+            plain_hash: Sha256::new(),
+        })
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.render.header.facts
+    }
+
+    /// The next chunk as it is stored; none after the last.
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, PackError> {
+        loop {
+            if !self.next.is_empty() {
+                let at = self.render.at();
+                self.first.get_or_insert(at);
+                self.last = at;
+                self.plain.append(&mut self.next);
+                if self.plain.len() >= CHUNK_BYTES {
+                    return self.cut().map(Some);
+                }
+            }
+            if !self.render.pull(&mut self.next)? {
+                return if self.plain.is_empty() { Ok(None) } else { self.cut().map(Some) };
+            }
+            let late = self.first.is_some_and(|first| self.render.at().saturating_sub(first) >= CHUNK_TIME);
+            if late && !self.next.is_empty() {
+                return self.cut().map(Some);
+            }
+        }
+    }
+
+    /// What the whole came to, after the last chunk.
+    pub(crate) fn finish(self) -> Result<Packed, PackError> {
+        let render = self.render;
+        let end = render.end.clone().ok_or(PackError::Unfinished)?;
+        let compression = if self.compressor.is_some() { Compression::Zstd } else { Compression::None };
+        let duration = render.at();
+        let index = Index {
+            version: 1,
+            session: render.header.facts.session.clone(),
+            compression,
+            facts: render.header.facts.clone(),
+            chunks: self.chunks,
+            plain_len: self.plain_at,
+            stored_len: self.at,
+            output_bytes: render.output_bytes,
+            output_sha256: hex::encode(render.output_hash.unwrap_or_default().finalize()),
+            lost_bytes: render.lost_bytes,
+        };
+        Ok(Packed {
+            index,
+            header: render.header,
+            end,
+            exit: render.exit,
+            duration,
+            head: self.chain.head(),
+            sha256: hex::encode(self.stored_hash.finalize()),
+            plain_sha256: hex::encode(self.plain_hash.finalize()),
+        })
+    }
+
+    fn cut(&mut self) -> Result<Bytes, PackError> {
+        let plain = std::mem::take(&mut self.plain);
+        let sha256: [u8; 32] = Sha256::digest(&plain).into();
+        self.chain.push(sha256);
+        self.plain_hash.update(&plain);
+        let plain_len = plain.len() as u64;
+        let stored = match &mut self.compressor {
+            Some(compressor) => compressor.compress(&plain).map_err(PackError::Compress)?,
+            None => plain,
+        };
+        self.stored_hash.update(&stored);
+        self.chunks.push(Chunk {
+            n: self.chunks.len() as u64,
+            first: seconds(self.first.take().unwrap_or_default()),
+            last: seconds(self.last),
+            at: self.at,
+            len: stored.len() as u64,
+            plain_at: self.plain_at,
+            plain_len,
+            sha256: hex::encode(sha256),
+            chain: self.chain.head(),
+        });
+        self.at += stored.len() as u64;
+        self.plain_at += plain_len;
+        Ok(stored.into())
+    }
+}
+
+/// Seconds as the nearest number to a whole count of µs.
+pub(crate) fn seconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e6
+}
+
+fn compressor(compression: Compression) -> io::Result<Option<Compressor<'static>>> {
+    if compression == Compression::None {
+        return Ok(None);
+    }
+    let mut compressor = Compressor::new(LEVEL)?;
+    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+    Ok(Some(compressor))
+}

@@ -1,0 +1,513 @@
+//! The folder of journals: who may start one, which are being written, which wait for upload, what a crash left.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{Access, StatVfsMountFlags};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::{Notify, mpsc};
+
+use crate::journal::{Cursor, End, Entry, Exit, Header, JournalError, Kind, PREAMBLE, Reader};
+use crate::recorder::{Recorder, RecorderError};
+use crate::writer::{self, Dirty, Order, Tail};
+
+/// Batches that wait for the writer thread. When it is full, recorders wait: their sessions' output stands still.
+const ORDERS: usize = 1024;
+const JOURNAL: &str = "journal";
+
+/// When a batch counts as recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// `write(2)` has returned: a crash of the process loses nothing. Synced every second.
+    #[default]
+    Written,
+    /// `fdatasync` has returned: a power cut loses nothing. Commits are grouped.
+    Synced,
+}
+
+/// Where journals lie, and what is promised about them.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    /// The folder; made if missing, mode 0700.
+    pub dir: PathBuf,
+    /// Bytes to leave free: below it no session starts, and running ones end.
+    pub min_free: u64,
+    /// When a batch counts as recorded.
+    pub durability: Durability,
+}
+
+/// Why the spool refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// A file operation failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// On what.
+        path: PathBuf,
+        /// How.
+        source: io::Error,
+    },
+    /// Too little space is left.
+    #[error("the spool has {free} bytes left, {min_free} must stay free")]
+    NoSpace {
+        /// Bytes left.
+        free: u64,
+        /// Bytes that must stay.
+        min_free: u64,
+    },
+    /// The header cannot be recorded.
+    #[error("the recording's header is wrong: {0}")]
+    Header(&'static str),
+    /// There is a journal of this session already.
+    #[error("session {0} has a journal already")]
+    Exists(String),
+    /// There is no journal of this session.
+    #[error("session {0} has no journal")]
+    Unknown(String),
+    /// The session's journal has its end.
+    #[error("the recording of session {0} is finished")]
+    Finished(String),
+    /// The session is being recorded.
+    #[error("session {0} is being recorded")]
+    Busy(String),
+    /// The journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The recorder failed.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    /// The program is stopping.
+    #[error("the spool has stopped")]
+    Stopped,
+}
+
+/// A journal found at start.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// What it said at the start.
+    pub header: Header,
+    /// Offset after the last whole output record.
+    pub output_offset: u64,
+    /// Offset after the last whole input record.
+    pub input_offset: u64,
+    /// Time of the last whole record.
+    pub last_at: Duration,
+    /// How the shell ended, if that was recorded.
+    pub exit: Option<Exit>,
+    /// The end, if the recording was finished: it is then queued for upload.
+    pub end: Option<End>,
+    /// Bytes of a torn last record that were cut off.
+    pub cut: u64,
+}
+
+/// A file that is no journal (any more), kept beside under another name.
+#[derive(Clone, Debug)]
+pub struct Aside {
+    /// The session its name speaks of.
+    pub session: String,
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a crash left.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// Every readable journal, by session id.
+    pub found: Vec<Recovered>,
+    /// What could not be read.
+    pub aside: Vec<Aside>,
+}
+
+/// The folder of journals and its writer; clones are the same spool.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: SpoolOptions,
+    orders: mpsc::Sender<Order>,
+    dirty: Arc<Dirty>,
+    shelf: Arc<Shelf>,
+}
+
+/// Which journals are being written, and which are finished.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    state: Mutex<ShelfState>,
+    /// One permit says that there is something in `finished`; the uploader waits on it.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct ShelfState {
+    live: HashSet<String>,
+    finished: BTreeSet<String>,
+}
+
+impl Shelf {
+    fn state(&self) -> MutexGuard<'_, ShelfState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finished(&self, session: &str) {
+        self.state().finished.insert(session.to_owned());
+        self.changed.notify_one();
+    }
+}
+
+/// The right to write one session's journal, held as long as anything may still write it.
+pub(crate) struct Lease {
+    shelf: Arc<Shelf>,
+    session: String,
+}
+
+impl Lease {
+    fn take(shelf: &Arc<Shelf>, session: &str) -> Result<Self, SpoolError> {
+        if !shelf.state().live.insert(session.to_owned()) {
+            return Err(SpoolError::Busy(session.to_owned()));
+        }
+        Ok(Self { shelf: Arc::clone(shelf), session: session.to_owned() })
+    }
+
+    pub(crate) fn finished(&self) {
+        self.shelf.finished(&self.session);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shelf.state().live.remove(&self.session);
+    }
+}
+
+impl Spool {
+    /// Opens the folder (made if missing, mode 0700), sees that it can be written, starts the writer.
+    ///
+    /// # Errors
+    /// If any of that fails; the message names the path.
+    pub fn open(options: SpoolOptions) -> Result<Self, SpoolError> {
+        let at = |path: &Path| io_at(path);
+        DirBuilder::new().recursive(true).mode(0o700).create(&options.dir).map_err(at(&options.dir))?;
+        let probe = options.dir.join(".probe");
+        fs::write(&probe, b"probe").map_err(at(&probe))?;
+        fs::remove_file(&probe).map_err(at(&probe))?;
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let dirty = Arc::new(Dirty::default());
+        writer::start(receiver, options.durability, Arc::clone(&dirty)).map_err(at(&options.dir))?;
+        Ok(Self { inner: Arc::new(Inner { options, orders, dirty, shelf: Arc::default() }) })
+    }
+
+    /// Whether a session may start: the spool is writable and has `min_free` bytes. Cheap.
+    ///
+    /// # Errors
+    /// [`SpoolError::NoSpace`], [`SpoolError::Io`] or [`SpoolError::Stopped`].
+    pub fn admit(&self) -> Result<(), SpoolError> {
+        let Inner { options: SpoolOptions { dir, min_free, .. }, orders, .. } = &*self.inner;
+        if orders.is_closed() {
+            return Err(SpoolError::Stopped);
+        }
+        let errno = |e: rustix::io::Errno| SpoolError::Io { path: dir.clone(), source: e.into() };
+        rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(errno)?;
+        let stat = rustix::fs::statvfs(dir).map_err(errno)?;
+        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(errno(rustix::io::Errno::ROFS));
+        }
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < *min_free {
+            return Err(SpoolError::NoSpace { free, min_free: *min_free });
+        }
+        Ok(())
+    }
+
+    /// Starts the recording of a session: its journal holds the header, durably, and space is reserved for its end.
+    ///
+    /// # Errors
+    /// As [`Spool::admit`]; and if the header is wrong or the session has a journal already.
+    pub async fn start(&self, header: Header) -> Result<Recorder, SpoolError> {
+        self.admit()?;
+        check(&header)?;
+        self.blocking(move |spool| spool.create(&header)).await
+    }
+
+    /// Finds every journal, cuts it to its last whole record, and queues the finished ones for upload. Files that
+    /// cannot be read are set aside. Journals that are being written are left alone.
+    ///
+    /// # Errors
+    /// Only if the folder itself cannot be read.
+    pub async fn recover(&self) -> Result<Recovery, SpoolError> {
+        self.blocking(Self::recover_all).await
+    }
+
+    /// Goes on with the journal of a session that was interrupted.
+    ///
+    /// # Errors
+    /// If there is none, it has its end, it is being written, or cannot be read.
+    pub async fn resume(&self, session: &str) -> Result<Recorder, SpoolError> {
+        let session = checked(session)?.to_owned();
+        self.blocking(move |spool| spool.reopen(&session)).await
+    }
+
+    /// Ends the journal of a session that did not come back, as it stands; says what was in it.
+    ///
+    /// # Errors
+    /// As [`Spool::resume`].
+    pub async fn seal_interrupted(&self, session: &str, reason: &str) -> Result<(), SpoolError> {
+        let recorder = self.resume(session).await?;
+        let at = recorder.last_at();
+        let end = End { reason: reason.to_owned(), recovered: true };
+        Ok(recorder.end(at, None, end).await?)
+    }
+
+    /// Takes the finished recordings that nobody has taken yet.
+    pub(crate) fn take_finished(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.inner.shelf.state().finished)
+    }
+
+    /// Returns when there may be something to take.
+    pub(crate) async fn changed(&self) {
+        self.inner.shelf.changed.notified().await;
+    }
+
+    /// The journal of `session` as it stands, for reading.
+    pub(crate) fn read(&self, session: &str) -> Result<File, SpoolError> {
+        let path = self.path(checked(session)?, JOURNAL);
+        match File::open(&path) {
+            Ok(file) => Ok(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(SpoolError::Unknown(session.to_owned())),
+            Err(source) => Err(SpoolError::Io { path, source }),
+        }
+    }
+
+    /// The seal made for `session` in an earlier try, if any.
+    pub(crate) fn kept_seal(&self, session: &str) -> Option<String> {
+        fs::read_to_string(self.path(session, "seal")).ok()
+    }
+
+    /// Keeps the seal of `session`, so that a later try stores the same.
+    pub(crate) fn keep_seal(&self, session: &str, seal: &str) -> Result<(), SpoolError> {
+        let (new, path) = (self.path(session, "seal-new"), self.path(session, "seal"));
+        let write = || {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(seal.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(io_at(&path))
+    }
+
+    /// Removes all there is of `session`: it is in the store.
+    pub(crate) fn discard(&self, session: &str) -> Result<(), SpoolError> {
+        for extension in [JOURNAL, "seal", "seal-new"] {
+            let path = self.path(session, extension);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_at(&path)(e)),
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the journal of `session` where nothing looks for it, but a person can.
+    pub(crate) fn set_aside(&self, session: &str, reason: &str) -> Result<Aside, SpoolError> {
+        let path = self.path(session, JOURNAL);
+        let slug: String =
+            reason.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
+        let mut aside = path.with_extension(format!("{JOURNAL}.bad-{slug}"));
+        for n in 2.. {
+            if !aside.exists() {
+                break;
+            }
+            aside = path.with_extension(format!("{JOURNAL}.bad-{slug}-{n}"));
+        }
+        fs::rename(&path, &aside).map_err(io_at(&path))?;
+        tracing::error!(session, reason, path = %aside.display(), "a journal was set aside");
+        Ok(Aside { session: session.to_owned(), path: aside, reason: reason.to_owned() })
+    }
+
+    fn path(&self, session: &str, extension: &str) -> PathBuf {
+        self.inner.options.dir.join(format!("{session}.{extension}"))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let spool = self.clone();
+        tokio::task::spawn_blocking(move || work(&spool)).await.map_err(|_| SpoolError::Stopped)?
+    }
+
+    fn create(&self, header: &Header) -> Result<Recorder, SpoolError> {
+        let session = header.facts.session.clone();
+        let path = self.path(&session, JOURNAL);
+        let lease = Lease::take(&self.inner.shelf, &session)?;
+        let mut cursor = Cursor::default();
+        let first = cursor.start(header)?;
+        let mut file =
+            match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(SpoolError::Exists(session));
+                }
+                Err(source) => return Err(SpoolError::Io { path, source }),
+            };
+        let start = [&PREAMBLE[..], &first.head[..], &first.payload[..]].concat();
+        let written = file.write_all(&start).map_err(io_at(&path)).and_then(|()| {
+            let pos = start.len() as u64;
+            Ok(Tail::new(file, pos, cursor, self.inner.options.min_free, lease)?)
+        });
+        let tail = written.and_then(|tail| self.settle(tail)).inspect_err(|_| {
+            // Nothing has been recorded yet; what is left of it would only be set aside at the next start.
+            let _ = fs::remove_file(&path);
+        })?;
+        Ok(Recorder::new(session, tail, self.inner.orders.clone()))
+    }
+
+    /// Makes a new journal, name and all, as durable as configured.
+    fn settle(&self, tail: Tail) -> Result<Tail, SpoolError> {
+        let dir = &self.inner.options.dir;
+        match self.inner.options.durability {
+            Durability::Written => self.inner.dirty.add(tail.target()),
+            Durability::Synced => {
+                tail.target().sync().map_err(io_at(dir))?;
+                File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at(dir))?;
+            }
+        }
+        Ok(tail)
+    }
+
+    fn reopen(&self, session: &str) -> Result<Recorder, SpoolError> {
+        let path = self.path(session, JOURNAL);
+        let lease = Lease::take(&self.inner.shelf, session)?;
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(SpoolError::Unknown(session.to_owned()));
+            }
+            Err(source) => return Err(SpoolError::Io { path, source }),
+        };
+        let Scan { recovered, whole, cursor } = scan(&file)?;
+        if recovered.end.is_some() {
+            return Err(SpoolError::Finished(session.to_owned()));
+        }
+        let tail = Tail::reopen(file, whole, cursor, self.inner.options.min_free, lease)?;
+        Ok(Recorder::new(session.to_owned(), tail, self.inner.orders.clone()))
+    }
+
+    fn recover_all(&self) -> Result<Recovery, SpoolError> {
+        let dir = &self.inner.options.dir;
+        let mut sessions = BTreeSet::new();
+        let mut seals = BTreeSet::new();
+        for entry in fs::read_dir(dir).map_err(io_at(dir))? {
+            let name = entry.map_err(io_at(dir))?.file_name();
+            let name = name.to_string_lossy();
+            if let Some(session) = name.strip_suffix(".journal") {
+                sessions.insert(session.to_owned());
+            } else if let Some(session) = name.strip_suffix(".seal").or(name.strip_suffix(".seal-new")) {
+                seals.insert(session.to_owned());
+            }
+        }
+        for orphan in seals.difference(&sessions) {
+            self.discard(orphan)?;
+        }
+        let mut recovery = Recovery::default();
+        for session in sessions {
+            self.recover_one(&session, &mut recovery)?;
+        }
+        Ok(recovery)
+    }
+
+    fn recover_one(&self, session: &str, recovery: &mut Recovery) -> Result<(), SpoolError> {
+        let Ok(_lease) = Lease::take(&self.inner.shelf, session) else {
+            return Ok(());
+        };
+        match self.cut(session) {
+            Ok(recovered) => {
+                if recovered.end.is_some() {
+                    self.inner.shelf.finished(session);
+                }
+                recovery.found.push(recovered);
+            }
+            Err(error) => recovery.aside.push(self.set_aside(session, &error.to_string())?),
+        }
+        Ok(())
+    }
+
+    fn cut(&self, session: &str) -> Result<Recovered, JournalError> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path(session, JOURNAL))?;
+        let Scan { mut recovered, whole, .. } = scan(&file)?;
+        if recovered.header.facts.session != session {
+            return Err(JournalError::NoStart);
+        }
+        recovered.cut = file.metadata()?.len().saturating_sub(whole);
+        if recovered.cut > 0 {
+            tracing::warn!(session, bytes = recovered.cut, "a torn record was cut off a journal");
+            file.set_len(whole)?;
+            file.sync_all()?;
+        }
+        Ok(recovered)
+    }
+}
+
+struct Scan {
+    recovered: Recovered,
+    whole: u64,
+    cursor: Cursor,
+}
+
+/// Reads a journal from its start to its last whole record.
+fn scan(file: &File) -> Result<Scan, JournalError> {
+    let (mut reader, header) = Reader::open(BufReader::with_capacity(1 << 16, file))?;
+    let (mut exit, mut end) = (None, None);
+    while end.is_none()
+        && let Some(record) = reader.next()?
+    {
+        match record.entry {
+            Entry::Event(Kind::Exit(how)) => exit = Some(how),
+            Entry::End(what) => end = Some(what),
+            Entry::Event(_) | Entry::Start(_) => (),
+        }
+    }
+    let (whole, cursor) = (reader.whole(), reader.cursor());
+    let Cursor { at: last_at, output: output_offset, input: input_offset, .. } = cursor;
+    let recovered = Recovered { header, output_offset, input_offset, last_at, exit, end, cut: 0 };
+    Ok(Scan { recovered, whole, cursor })
+}
+
+/// Sees that a session id can be a file name and an object's key.
+pub(crate) fn checked(session: &str) -> Result<&str, SpoolError> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if (1..=64).contains(&session.len()) && session.bytes().all(fits) {
+        Ok(session)
+    } else {
+        Err(SpoolError::Header("the session id must be 1 to 64 letters, digits, '-' and '_'"))
+    }
+}
+
+fn check(header: &Header) -> Result<(), SpoolError> {
+    checked(&header.facts.session)?;
+    let sizes = 1..=1000;
+    if !sizes.contains(&header.facts.cols) || !sizes.contains(&header.facts.rows) {
+        return Err(SpoolError::Header("columns and rows must be 1 to 1000"));
+    }
+    match OffsetDateTime::parse(&header.facts.started, &Rfc3339) {
+        Ok(started) if started.offset().is_utc() => Ok(()),
+        _ => Err(SpoolError::Header("the start must be an RFC 3339 time in UTC")),
+    }
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> SpoolError + use<> {
+    let path = path.to_owned();
+    move |source| SpoolError::Io { path, source }
+}

@@ -1,0 +1,310 @@
+//! The one thread that writes journals: it takes all that waits, writes it, syncs as configured, then answers.
+//!
+//! Under `synced` one `fdatasync` a touched file covers a whole group of batches. Under `written` a second thread
+//! syncs what was touched once a second, so that no keystroke waits for a disk.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
+use std::time::Duration;
+
+use rustix::fs::FallocateFlags;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::journal::{Cursor, End, Event, Exit, Framed, Kind};
+use crate::recorder::RecorderError;
+use crate::spool::{Durability, Lease};
+
+/// Batches written before anybody is answered.
+const GROUP: usize = 256;
+/// What is always allocated beyond a journal's end, so that it can be ended on a full disk.
+const RESERVE: u64 = 64 << 10;
+const MAX_STEP: u64 = 4 << 20;
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// `IOV_MAX` on every system we run on.
+const MAX_SLICES: usize = 1024;
+
+/// What a recorder asks for.
+pub(crate) struct Order {
+    pub(crate) tail: Arc<Mutex<Tail>>,
+    pub(crate) work: Work,
+    pub(crate) reply: oneshot::Sender<Result<Cursor, RecorderError>>,
+}
+
+pub(crate) enum Work {
+    Append(Vec<Event>),
+    Finish { at: Duration, exit: Option<Exit>, end: End },
+}
+
+/// An open journal file.
+pub(crate) struct Target {
+    file: File,
+    /// Set when a write or sync failed: what the disk holds is then unknown, and nothing more is promised.
+    broken: AtomicBool,
+}
+
+/// The end of a journal that is being written; only the writer thread works on it.
+pub(crate) struct Tail {
+    target: Arc<Target>,
+    pos: u64,
+    allocated: u64,
+    cursor: Cursor,
+    min_free: u64,
+    lease: Lease,
+}
+
+impl Target {
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+impl Tail {
+    /// Takes over `file`, whose records end at `pos`; allocates the reserve.
+    pub(crate) fn new(
+        file: File,
+        pos: u64,
+        cursor: Cursor,
+        min_free: u64,
+        lease: Lease,
+    ) -> Result<Self, RecorderError> {
+        let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
+        let mut tail = Self { target, pos, allocated: 0, cursor, min_free, lease };
+        tail.allocate(0)?;
+        Ok(tail)
+    }
+
+    /// Takes over `file` again, cutting off what is not whole.
+    pub(crate) fn reopen(
+        mut file: File,
+        whole: u64,
+        cursor: Cursor,
+        min_free: u64,
+        lease: Lease,
+    ) -> Result<Self, RecorderError> {
+        file.set_len(whole)?;
+        file.seek(SeekFrom::Start(whole))?;
+        let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
+        // No reserve yet: on a full disk a journal must still be sealed as it stands.
+        Ok(Self { target, pos: whole, allocated: 0, cursor, min_free, lease })
+    }
+
+    pub(crate) fn target(&self) -> Arc<Target> {
+        Arc::clone(&self.target)
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    fn work(&mut self, work: Work) -> Result<Cursor, RecorderError> {
+        match work {
+            Work::Append(events) => self.append(events),
+            Work::Finish { at, exit, end } => self.finish(at, exit, &end),
+        }
+    }
+
+    fn append(&mut self, events: Vec<Event>) -> Result<Cursor, RecorderError> {
+        if self.target.broken.load(Ordering::Acquire) {
+            return Err(RecorderError::Broken);
+        }
+        let mut cursor = self.cursor;
+        let frames: Vec<Framed> =
+            events.into_iter().map(|event| cursor.event(event)).collect::<Result<_, _>>()?;
+        let len = frames.iter().map(Framed::len).sum();
+        self.allocate(len)?;
+        self.write(&frames)?;
+        self.pos += len;
+        self.cursor = cursor;
+        Ok(cursor)
+    }
+
+    /// Writes the end from the reserve, and gives back what is left of it.
+    fn finish(&mut self, at: Duration, exit: Option<Exit>, end: &End) -> Result<Cursor, RecorderError> {
+        let mut cursor = self.cursor;
+        let mut frames = Vec::with_capacity(2);
+        if let Some(exit) = exit {
+            frames.push(cursor.event(Event { at, kind: Kind::Exit(exit) })?);
+        }
+        frames.push(cursor.end(at, end)?);
+        self.write(&frames)?;
+        self.pos += frames.iter().map(Framed::len).sum::<u64>();
+        self.cursor = cursor;
+        self.target.file.set_len(self.pos)?;
+        Ok(cursor)
+    }
+
+    fn write(&mut self, frames: &[Framed]) -> Result<(), RecorderError> {
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(frames.len() * 2);
+        for frame in frames {
+            slices.push(IoSlice::new(&frame.head));
+            slices.push(IoSlice::new(&frame.payload));
+        }
+        write_all(&self.target.file, &mut slices).map_err(|e| {
+            // The next write, the end, goes over whatever part of this one is there.
+            if (&self.target.file).seek(SeekFrom::Start(self.pos)).is_err() {
+                self.target.broken.store(true, Ordering::Release);
+            }
+            RecorderError::Io(e)
+        })
+    }
+
+    /// Sees that `upcoming` bytes and the reserve are allocated; asks the disk once a step, not once a batch.
+    fn allocate(&mut self, upcoming: u64) -> Result<(), RecorderError> {
+        let want = self.pos + upcoming + RESERVE;
+        if want <= self.allocated {
+            return Ok(());
+        }
+        let free = free_space(&self.target.file)?;
+        if free < self.min_free {
+            return Err(RecorderError::NoSpace { free, min_free: self.min_free });
+        }
+        let ahead = want + (self.pos / 2).clamp(RESERVE, MAX_STEP);
+        match rustix::fs::fallocate(&self.target.file, FallocateFlags::KEEP_SIZE, self.pos, ahead - self.pos)
+        {
+            Ok(()) => (),
+            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+                return Err(RecorderError::NoSpace { free, min_free: self.min_free });
+            }
+            // Some file systems cannot reserve: there min_free is all the reserve there is.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => (),
+            Err(e) => return Err(RecorderError::Io(e.into())),
+        }
+        self.allocated = ahead;
+        Ok(())
+    }
+}
+
+/// Bytes that an unprivileged process may still write to the file system of `file`.
+fn free_space(file: &File) -> io::Result<u64> {
+    let stat = rustix::fs::fstatvfs(file)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        let some = slices.len().min(MAX_SLICES);
+        match file.write_vectored(&slices[..some]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => IoSlice::advance_slices(&mut slices, n),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Files written to and not yet synced, by inode.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    files: Mutex<HashMap<u64, Arc<Target>>>,
+}
+
+impl Dirty {
+    pub(crate) fn add(&self, target: Arc<Target>) {
+        if let Ok(metadata) = target.file.metadata() {
+            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.entry(metadata.ino()).or_insert(target);
+        }
+    }
+
+    fn sync(&self) {
+        let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));
+        for target in files.into_values() {
+            if let Err(error) = target.file.sync_data() {
+                target.broken.store(true, Ordering::Release);
+                tracing::error!(%error, "a journal could not be synced; its session will end");
+            }
+        }
+    }
+}
+
+/// Starts the threads; they end when the last sender of orders is gone.
+pub(crate) fn start(
+    orders: mpsc::Receiver<Order>,
+    durability: Durability,
+    dirty: Arc<Dirty>,
+) -> io::Result<()> {
+    // Nobody ever sends on it: the syncer's sleep ends early, and for good, when the writer has gone.
+    let (alive, ended) = blocking::sync_channel::<()>(1);
+    let writers = Arc::clone(&dirty);
+    std::thread::Builder::new().name("journal-writer".into()).spawn(move || {
+        write(orders, durability, &writers);
+        drop(alive);
+    })?;
+    std::thread::Builder::new().name("journal-syncer".into()).spawn(move || {
+        while ended.recv_timeout(SYNC_EVERY) == Err(blocking::RecvTimeoutError::Timeout) {
+            dirty.sync();
+        }
+        dirty.sync();
+    })?;
+    Ok(())
+}
+
+fn write(mut orders: mpsc::Receiver<Order>, durability: Durability, dirty: &Dirty) {
+    let mut group = Vec::with_capacity(GROUP);
+    while let Some(first) = orders.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP
+            && let Ok(order) = orders.try_recv()
+        {
+            group.push(order);
+        }
+        match durability {
+            Durability::Written => group.drain(..).for_each(|order| write_one(order, dirty)),
+            Durability::Synced => write_group(&mut group),
+        }
+    }
+}
+
+fn write_one(order: Order, dirty: &Dirty) {
+    let Order { tail, work, reply } = order;
+    let ends = matches!(work, Work::Finish { .. });
+    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = tail.work(work);
+    if result.is_ok() {
+        dirty.add(tail.target());
+    }
+    if ends && result.is_ok() {
+        tail.lease.finished();
+    }
+    // A recorder that no longer listens has been dropped with its session.
+    let _ = reply.send(result);
+}
+
+fn write_group(group: &mut Vec<Order>) {
+    let mut answers = Vec::with_capacity(group.len());
+    let mut touched: Vec<(Arc<Target>, Option<i32>)> = Vec::new();
+    for Order { tail, work, reply } in group.drain(..) {
+        let ends = matches!(work, Work::Finish { .. });
+        let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = guard.work(work);
+        let target = guard.target();
+        drop(guard);
+        if result.is_ok() && !touched.iter().any(|(other, _)| Arc::ptr_eq(other, &target)) {
+            touched.push((Arc::clone(&target), None));
+        }
+        answers.push((tail, target, ends, result, reply));
+    }
+    for (target, failed) in &mut touched {
+        if let Err(e) = target.file.sync_data() {
+            target.broken.store(true, Ordering::Release);
+            *failed = Some(e.raw_os_error().unwrap_or_default());
+        }
+    }
+    for (tail, target, ends, result, reply) in answers {
+        let failed = touched.iter().find(|(other, _)| Arc::ptr_eq(other, &target)).and_then(|(_, e)| *e);
+        let result = match failed {
+            Some(code) => Err(RecorderError::Io(io::Error::from_raw_os_error(code))),
+            None => result,
+        };
+        if ends && result.is_ok() {
+            tail.lock().unwrap_or_else(PoisonError::into_inner).lease.finished();
+        }
+        let _ = reply.send(result);
+    }
+}
