@@ -24,7 +24,7 @@ impl MigrationTrait for Migration {
             .col(name_or_null("sha256", 64))
             .col(name_or_null("plain_sha256", 64))
             .col(number_or_null("duration_ms"))
-            .col(document_or_null(manager, "seal"))
+            .col(document_or_null(manager, "stored"))
             .col(flag("hold"))
             .col(instant("created_at"))
             .col(instant("updated_at"))

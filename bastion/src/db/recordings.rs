@@ -30,8 +30,8 @@ pub struct Model {
     pub plain_sha256: Option<String>,
     /// Of the session.
     pub duration_ms: Option<i64>,
-    /// The compact JWS over the hash chain's head.
-    pub seal: Option<String>,
+    /// JSON: all that is known of the stored object.
+    pub stored: Option<String>,
     /// Not to be deleted.
     pub hold: bool,
     /// UTC milliseconds.
@@ -63,7 +63,7 @@ impl Model {
             sha256: None,
             plain_sha256: None,
             duration_ms: None,
-            seal: None,
+            stored: None,
             hold: false,
             created_at: now,
             updated_at: now,

@@ -1,0 +1,424 @@
+//! Live sessions by id: opened by a permit, handed to the agent they wait for, ended.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use openapi::agents::PendingSession;
+use recordings::{Facts, Header, Spool};
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    access::Permit,
+    clock::{self, Clock},
+    db::{
+        Db, DbError,
+        audit::{Actor, Entry},
+        sessions,
+        slots::{Node, Opened, Slot},
+    },
+    session::{Event, Message, Outbox, Parts, Reason, Session, Terms},
+    tickets::{RelayTicket, TicketRefused, Tickets},
+};
+
+/// A task whose relay has not come this long after it was handed out is handed out again.
+const HAND_OUT_AGAIN: Duration = Duration::from_secs(10);
+/// A relay younger than this at the agent's previous heartbeat need not be named by it, in milliseconds.
+const NAMED_AFTER: i64 = 10_000;
+
+/// Why no session was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A limit is reached.
+    #[error("limit reached")]
+    Full(Slot),
+    /// This node may not open any: its lease ran out.
+    #[error("this node has lost its lease")]
+    Fenced,
+    /// The database did not answer.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Why an agent's socket was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayRefused {
+    /// There is no such session, or it is over, or another agent's.
+    #[error("no such session")]
+    Gone,
+    /// It has its relay.
+    #[error("the session has its relay already")]
+    Taken,
+    /// The ticket is no good.
+    #[error(transparent)]
+    Ticket(#[from] TicketRefused),
+}
+
+/// A browser's hold on its session.
+#[derive(Debug)]
+pub struct Attached {
+    /// The session's id.
+    pub session: String,
+    /// Where its frames go.
+    pub inbox: mpsc::Sender<Message>,
+    /// What it is to be sent.
+    pub outbox: Arc<Outbox>,
+}
+
+enum Relay {
+    /// Not handed out, or when.
+    Waiting(Option<Instant>),
+    /// UTC milliseconds.
+    Open(i64),
+}
+
+struct Live {
+    task: RelayTicket,
+    inbox: mpsc::Sender<Message>,
+    relay: Relay,
+}
+
+/// All live sessions of this node.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    spool: Spool,
+    tickets: Tickets,
+    clock: Clock,
+    node: Node,
+    /// Where agents dial, without the query.
+    relay_url: String,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    live: Mutex<HashMap<String, Live>>,
+    /// One an asset whose agent waits: changes when there may be a task.
+    arrivals: Mutex<HashMap<String, watch::Sender<()>>>,
+}
+
+/// What a hub is made of.
+pub struct HubParts {
+    /// Where sessions' rows are.
+    pub db: Db,
+    /// Where they are recorded.
+    pub spool: Spool,
+    /// Who mints agents' tickets.
+    pub tickets: Tickets,
+    /// The time.
+    pub clock: Clock,
+    /// Which node this is.
+    pub node: Node,
+    /// The public URL for WebSockets, as in `wss://castellan.example`.
+    pub ws_base: String,
+    /// Where tasks are tracked.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub shutdown: CancellationToken,
+}
+
+impl Hub {
+    /// A hub without sessions.
+    pub fn new(parts: HubParts) -> Self {
+        Self(Arc::new(Inner {
+            relay_url: format!("{}/api/v1/agent/tty/relay", parts.ws_base),
+            db: parts.db,
+            spool: parts.spool,
+            tickets: parts.tickets,
+            clock: parts.clock,
+            node: parts.node,
+            tasks: parts.tasks,
+            shutdown: parts.shutdown,
+            live: Mutex::default(),
+            arrivals: Mutex::default(),
+        }))
+    }
+
+    /// Opens a session: its row, its task, its place among those that wait for their agent.
+    pub async fn open(&self, permit: Permit, cols: u16, rows: u16) -> Result<Attached, OpenError> {
+        let inner = &self.0;
+        let id = clock::new_id();
+        let now = inner.clock.millis();
+        let row = row(&permit, &id, &inner.node, (cols, rows), now);
+        let entry = Entry::new(now, Actor::User(permit.user.id.clone()), "session.open")
+            .on("session", &id)
+            .from_address(&permit.address.to_string())
+            .with(json!({"asset": permit.asset.id, "decision": permit.decision}));
+        match inner.db.open_session(row, permit.slots.clone(), now, entry).await? {
+            Opened::Yes => {}
+            Opened::Full(slot) => return Err(OpenError::Full(slot)),
+            Opened::Fenced => return Err(OpenError::Fenced),
+        }
+        let (session, inbox, outbox) = Session::new(Parts {
+            terms: terms(&permit, &id, (cols, rows), now),
+            header: header(&permit, &id, (cols, rows)),
+            owner: permit.user.id.clone(),
+            spool: inner.spool.clone(),
+            db: inner.db.clone(),
+            clock: inner.clock.clone(),
+        });
+        let task = RelayTicket {
+            user: permit.user.id,
+            username: permit.user.username,
+            asset: permit.asset.id.clone(),
+            session: id.clone(),
+            run_as: permit.run_as,
+            command: permit.claims.command,
+            cols,
+            rows,
+        };
+        let live = Live { task, inbox: inbox.clone(), relay: Relay::Waiting(None) };
+        self.live().insert(id.clone(), live);
+        let (hub, ended) = (self.clone(), id.clone());
+        let shutdown = inner.shutdown.clone();
+        inner.tasks.spawn(async move {
+            let _leave = Leave { hub, id: ended };
+            session.run(shutdown).await;
+        });
+        self.announce(&permit.asset.id);
+        Ok(Attached { session: id, inbox, outbox })
+    }
+
+    /// Sessions that wait for this agent. Answers when there is one, or after `wait` with none.
+    pub async fn pending(
+        &self,
+        asset: &str,
+        wait: Duration,
+    ) -> Result<Vec<PendingSession>, TicketRefused> {
+        let deadline = Instant::now() + wait;
+        let mut arrivals = self.arrivals(asset);
+        loop {
+            arrivals.borrow_and_update();
+            let (due, next) = self.take_due(asset);
+            if !due.is_empty() {
+                return self.hand_out(due).await;
+            }
+            let until = next.map_or(deadline, |next| next.min(deadline));
+            let woken = tokio::select! {
+                woken = timeout_at(until, arrivals.changed()) => woken.is_ok(),
+                () = self.0.shutdown.cancelled() => return Ok(Vec::new()),
+            };
+            if !woken && Instant::now() >= deadline {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// Marks what is due as handed out; also says when the next will be.
+    fn take_due(&self, asset: &str) -> (Vec<RelayTicket>, Option<Instant>) {
+        let (now, mut due, mut next) = (Instant::now(), Vec::new(), None::<Instant>);
+        for live in self.live().values_mut().filter(|live| live.task.asset == asset) {
+            let Relay::Waiting(handed) = &mut live.relay else { continue };
+            match handed.map(|at| at + HAND_OUT_AGAIN).filter(|again| *again > now) {
+                Some(again) => next = Some(next.map_or(again, |next| next.min(again))),
+                None => {
+                    *handed = Some(now);
+                    due.push(live.task.clone());
+                }
+            }
+        }
+        (due, next)
+    }
+
+    async fn hand_out(&self, due: Vec<RelayTicket>) -> Result<Vec<PendingSession>, TicketRefused> {
+        let mut sessions = Vec::with_capacity(due.len());
+        for task in due {
+            sessions.push(PendingSession {
+                token: self.0.tickets.mint_relay(&task).await?,
+                relay_url: format!("{}?session_id={}", self.0.relay_url, task.session),
+                session_id: task.session,
+                cols: task.cols,
+                rows: task.rows,
+                user: task.username,
+                command: task.command,
+                run_as: task.run_as,
+            });
+        }
+        Ok(sessions)
+    }
+
+    /// Whether the agent may open this session's relay; before the upgrade.
+    pub fn expects(&self, asset: &str, session: &str) -> Result<(), RelayRefused> {
+        let live = self.live();
+        let live = live.get(session).filter(|live| live.task.asset == asset).ok_or(RelayRefused::Gone)?;
+        match live.relay {
+            Relay::Waiting(_) => Ok(()),
+            Relay::Open(_) => Err(RelayRefused::Taken),
+        }
+    }
+
+    /// Spends the agent's ticket and gives its socket to the session.
+    pub async fn attach_relay(
+        &self,
+        asset: &str,
+        session: &str,
+        token: &str,
+    ) -> Result<Attached, RelayRefused> {
+        self.0.tickets.redeem_relay(token, asset, session).await?;
+        let inbox = {
+            let mut live = self.live();
+            let live = live
+                .get_mut(session)
+                .filter(|live| live.task.asset == asset)
+                .ok_or(RelayRefused::Gone)?;
+            if matches!(live.relay, Relay::Open(_)) {
+                return Err(RelayRefused::Taken);
+            }
+            live.relay = Relay::Open(self.0.clock.millis());
+            live.inbox.clone()
+        };
+        let outbox = Arc::new(Outbox::default());
+        inbox.send(Message::Relay(outbox.clone())).await.map_err(|_| RelayRefused::Gone)?;
+        Ok(Attached { session: session.to_owned(), inbox, outbox })
+    }
+
+    /// Ends a live session; false when there is none such here.
+    pub async fn end(&self, session: &str, reason: Reason) -> bool {
+        let inbox = self.live().get(session).map(|live| live.inbox.clone());
+        match inbox {
+            Some(inbox) => inbox.send(Message::Event(Event::End(reason))).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Ends every live session on an asset.
+    pub async fn end_on_asset(&self, asset: &str, reason: Reason) {
+        self.end_all(reason, |live| live.task.asset == asset).await;
+    }
+
+    /// Ends every live session of a user.
+    pub async fn end_of_user(&self, user: &str, reason: Reason) {
+        self.end_all(reason, |live| live.task.user == user).await;
+    }
+
+    async fn end_all(&self, reason: Reason, which: impl Fn(&Live) -> bool) {
+        let ids: Vec<_> =
+            self.live().iter().filter(|(_, live)| which(live)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.end(&id, reason).await;
+        }
+    }
+
+    /// Sets what an agent says it holds against what is live here. Sessions it should hold and does not
+    /// name are ended; returns those it must end.
+    pub async fn reconcile(
+        &self,
+        asset: &str,
+        named: &[String],
+        previous_heartbeat: Option<i64>,
+    ) -> Vec<String> {
+        let mut lost = Vec::new();
+        let mut unknown: Vec<_> = named.to_vec();
+        for (id, live) in self.live().iter().filter(|(_, live)| live.task.asset == asset) {
+            unknown.retain(|name| name != id);
+            let long_open = match (&live.relay, previous_heartbeat) {
+                (Relay::Open(since), Some(previous)) => since + NAMED_AFTER <= previous,
+                _ => false,
+            };
+            if long_open && !named.contains(id) {
+                lost.push(id.clone());
+            }
+        }
+        for id in lost {
+            self.end(&id, Reason::Error).await;
+        }
+        unknown
+    }
+
+    fn announce(&self, asset: &str) {
+        let mut arrivals = lock(&self.0.arrivals);
+        arrivals.retain(|_, sender| sender.receiver_count() > 0);
+        if let Some(sender) = arrivals.get(asset) {
+            sender.send_replace(());
+        }
+    }
+
+    fn arrivals(&self, asset: &str) -> watch::Receiver<()> {
+        lock(&self.0.arrivals).entry(asset.to_owned()).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {
+        lock(&self.0.live)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a session off the list when its task is done, however it is done.
+struct Leave {
+    hub: Hub,
+    id: String,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.hub.live().remove(&self.id);
+    }
+}
+
+fn row(permit: &Permit, id: &str, node: &Node, (cols, rows): (u16, u16), now: i64) -> sessions::Model {
+    sessions::Model {
+        id: id.to_owned(),
+        user_id: permit.user.id.clone(),
+        asset_id: permit.asset.id.clone(),
+        node_id: node.id.clone(),
+        node_epoch: node.epoch,
+        status: "connecting".to_owned(),
+        end_reason: None,
+        decision_id: permit.decision.clone(),
+        credential: permit.credential.clone(),
+        address: permit.address.to_string(),
+        command: permit.claims.command.clone(),
+        run_as: permit.run_as.clone(),
+        reason: None,
+        cols: cols.into(),
+        rows: rows.into(),
+        obligations: serde_json::to_string(&permit.obligations).unwrap_or_default(),
+        exit_code: None,
+        exit_signal: None,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+    }
+}
+
+fn terms(permit: &Permit, id: &str, (cols, rows): (u16, u16), now: i64) -> Terms {
+    let obligations = &permit.obligations;
+    let until = obligations.not_after.map(|at| u64::try_from(at - now).unwrap_or(0));
+    let longest = obligations.max_duration.map(Duration::from_secs);
+    Terms {
+        id: id.to_owned(),
+        cols,
+        rows,
+        read_only: obligations.read_only,
+        idle_timeout: obligations.idle_timeout.map(Duration::from_secs),
+        max_duration: [until.map(Duration::from_millis), longest].into_iter().flatten().min(),
+    }
+}
+
+fn header(permit: &Permit, id: &str, (cols, rows): (u16, u16)) -> Header {
+    Header {
+        facts: Facts {
+            session: id.to_owned(),
+            user: permit.user.id.clone(),
+            asset: permit.asset.id.clone(),
+            started: String::new(),
+            cols,
+            rows,
+        },
+        timestamp: 0,
+        title: Some(format!("{}@{}", permit.user.username, permit.asset.hostname)),
+        term: "xterm-256color".to_owned(),
+        shell: None,
+        records_input: permit.obligations.record_input,
+    }
+}

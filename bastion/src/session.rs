@@ -1,0 +1,266 @@
+//! One live terminal: record, then show. Receives what happened, asks the machine, does what it says.
+
+use std::{sync::Arc, time::Duration};
+
+use openapi::frames::{Control, Frame};
+use recordings::{Exit as RecordedExit, Header, Kind, Recorder, RecorderError, Spool, SpoolError};
+use serde_json::json;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+mod machine;
+mod outbox;
+
+pub use machine::{Event, Reason, Terms};
+pub use outbox::{Close, Next, Outbox};
+
+use crate::{
+    clock::Clock,
+    db::{
+        Db, DbError,
+        audit::{Actor, Entry},
+        recordings as rows, sessions,
+    },
+};
+use machine::{Action, Exit, FAREWELL, Machine};
+
+/// Messages that may wait for a session; its sockets wait when it is full, and stop reading.
+pub const INBOX: usize = 64;
+/// Messages taken at once, so that what came together is recorded in one write.
+const BATCH: usize = 32;
+
+/// Why a session could not be recorded.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    #[error("nothing was begun")]
+    NotBegun,
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// What reaches a session.
+#[derive(Debug)]
+pub enum Message {
+    /// The agent's socket is here; frames for it go to this outbox.
+    Relay(Arc<Outbox>),
+    /// Anything else.
+    Event(Event),
+}
+
+/// A session's task.
+pub struct Session {
+    machine: Machine,
+    inbox: mpsc::Receiver<Message>,
+    browser: Arc<Outbox>,
+    relay: Option<Arc<Outbox>>,
+    recorder: Option<Recorder>,
+    header: Header,
+    opened: Instant,
+    /// When the recording began; its times count from here.
+    begun: Instant,
+    spool: Spool,
+    db: Db,
+    clock: Clock,
+    owner: String,
+}
+
+/// What a session is made of.
+pub struct Parts {
+    /// What it must keep to.
+    pub terms: Terms,
+    /// How its recording begins; the time is filled in when it does.
+    pub header: Header,
+    /// Whose it is.
+    pub owner: String,
+    /// Where it is recorded.
+    pub spool: Spool,
+    /// Where its row is.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Session {
+    /// A session, the way to it, and what its browser is to be sent.
+    pub fn new(parts: Parts) -> (Self, mpsc::Sender<Message>, Arc<Outbox>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let browser = Arc::new(Outbox::default());
+        let now = Instant::now();
+        let session = Self {
+            machine: Machine::new(parts.terms),
+            inbox,
+            browser: browser.clone(),
+            relay: None,
+            recorder: None,
+            header: parts.header,
+            opened: now,
+            begun: now,
+            spool: parts.spool,
+            db: parts.db,
+            clock: parts.clock,
+            owner: parts.owner,
+        };
+        (session, sender, browser)
+    }
+
+    /// Runs the session to its end; `shutdown` ends it.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while !self.machine.is_over() {
+            self.receive(&mut batch, &shutdown).await;
+            let mut actions = Vec::with_capacity(batch.len() * 3);
+            for message in batch.drain(..) {
+                let event = match message {
+                    Message::Event(event) => event,
+                    Message::Relay(outbox) => self.attach_relay(outbox),
+                };
+                actions.extend(self.machine.on(event, self.opened.elapsed()));
+            }
+            self.perform(actions).await;
+        }
+    }
+
+    /// Waits for messages, the next deadline or the end of the bastion.
+    async fn receive(&mut self, batch: &mut Vec<Message>, shutdown: &CancellationToken) {
+        let deadline = self.machine.next_deadline().map(|at| self.opened + at);
+        let tick = async {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.inbox.recv_many(batch, BATCH) => {}
+            () = tick => batch.push(Message::Event(Event::Tick)),
+            () = shutdown.cancelled() => batch.push(Message::Event(Event::End(Reason::Error))),
+        }
+    }
+
+    fn attach_relay(&mut self, outbox: Arc<Outbox>) -> Event {
+        self.relay = Some(outbox);
+        Event::RelayHere
+    }
+
+    /// Records everything that is to be recorded, then does the rest in order.
+    /// INVARIANT: nothing is sent on before the recorder has taken the whole batch.
+    async fn perform(&mut self, actions: Vec<Action>) {
+        if let Err(error) = self.record(&actions).await {
+            tracing::error!(session = self.header.facts.session, %error, "the recording failed");
+            for action in self.machine.on(Event::RecorderFailed, self.opened.elapsed()) {
+                self.deliver(action).await;
+            }
+            // The machine was over already: its end stands, though the recording is cut short.
+            for action in actions.into_iter().filter(|action| matches!(action, Action::Finish { .. })) {
+                self.deliver(action).await;
+            }
+            return;
+        }
+        for action in actions {
+            self.deliver(action).await;
+        }
+    }
+
+    async fn record(&mut self, actions: &[Action]) -> Result<(), RecordError> {
+        if actions.contains(&Action::Begin) {
+            self.begin().await?;
+        }
+        let at = self.begun.elapsed();
+        let kinds = actions.iter().filter_map(|action| match action {
+            Action::RecordOutput { offset, bytes } => {
+                Some(Kind::Output { offset: *offset, bytes: bytes.clone() })
+            }
+            Action::RecordSize { offset, cols, rows } => {
+                Some(Kind::Resize { offset: *offset, cols: *cols, rows: *rows })
+            }
+            Action::Begin
+            | Action::ToBrowser(_)
+            | Action::ToRelay(_)
+            | Action::BrowserEnding
+            | Action::Finish { .. } => None,
+        });
+        let events: Vec<_> = kinds.map(|kind| recordings::Event { at, kind }).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        Ok(self.recorder.as_mut().ok_or(RecordError::NotBegun)?.record(events).await?)
+    }
+
+    async fn begin(&mut self) -> Result<(), RecordError> {
+        let now = self.clock.millis();
+        self.begun = Instant::now();
+        self.header.timestamp = now.div_euclid(1000);
+        self.header.facts.started = crate::clock::rfc3339(now);
+        self.recorder = Some(self.spool.start(self.header.clone()).await?);
+        self.db.keep_recording(rows::Model::begun(&self.header.facts.session, now)).await?;
+        self.db.start_session(&self.header.facts.session, now).await?;
+        Ok(())
+    }
+
+    async fn deliver(&mut self, action: Action) {
+        match action {
+            Action::Begin | Action::RecordOutput { .. } | Action::RecordSize { .. } => {}
+            Action::ToBrowser(frame) => self.browser.push(frame),
+            Action::ToRelay(frame) => {
+                if let Some(relay) = &self.relay {
+                    relay.push(frame);
+                }
+            }
+            Action::BrowserEnding => self.browser.ending(),
+            Action::Finish { reason, exit, browser, relay } => {
+                self.finish(reason, exit, browser, relay).await;
+            }
+        }
+    }
+
+    /// Closes the recording, then tells both ends, then writes the row.
+    async fn finish(&mut self, reason: Reason, exit: Option<Exit>, browser: Close, relay: Close) {
+        if let Some(recorder) = self.recorder.take() {
+            let recorded =
+                exit.as_ref().map(|exit| RecordedExit { code: exit.code, signal: exit.signal.clone() });
+            if let Err(error) = recorder.finish(self.begun.elapsed(), reason.as_str(), recorded).await {
+                // The journal stays as it stands; the next start seals it.
+                tracing::error!(session = self.header.facts.session, %error, "the recording was not finished");
+            }
+        }
+        let farewell = exit.as_ref().map(|exit| {
+            Frame::Control(Control::Exit { code: exit.code, signal: exit.signal.clone() })
+        });
+        self.browser.close(farewell, browser, Instant::now() + FAREWELL);
+        if let Some(relay_outbox) = &self.relay {
+            relay_outbox.close([], relay, Instant::now() + FAREWELL);
+        }
+        self.write_end(reason, exit).await;
+    }
+
+    /// Tries until the database has taken it: a slot must not stay taken.
+    async fn write_end(&self, reason: Reason, exit: Option<Exit>) {
+        let id = &self.header.facts.session;
+        let exit = exit.unwrap_or_default();
+        let end = sessions::End {
+            status: reason.status(),
+            reason: reason.as_str(),
+            exit_code: exit.code.map(i64::from),
+            exit_signal: exit.signal,
+        };
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let now = self.clock.millis();
+            let entry = Entry::new(now, Actor::System, "session.end")
+                .on("session", id)
+                .with(json!({"reason": end.reason, "user": self.owner}));
+            match self.db.end_session(id, end.clone(), now, entry).await {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(session = id, %error, "the end is not written yet"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+}

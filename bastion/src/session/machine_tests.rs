@@ -1,0 +1,165 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn terms() -> Terms {
+    Terms { id: "s".into(), cols: 80, rows: 24, read_only: false, idle_timeout: None, max_duration: None }
+}
+
+fn hello() -> Frame {
+    Frame::Control(Control::Hello { have: 0 })
+}
+
+fn data(offset: u64, bytes: &'static [u8]) -> Frame {
+    Frame::Data { offset, bytes: Bytes::from_static(bytes) }
+}
+
+fn active(terms: Terms) -> Machine {
+    let mut machine = Machine::new(terms);
+    machine.on(Event::Browser(hello()), Duration::ZERO);
+    machine.on(Event::Relay(hello()), Duration::ZERO);
+    machine
+}
+
+fn ended(actions: &[Action]) -> Option<(Reason, u16, u16)> {
+    actions.iter().find_map(|action| match action {
+        Action::Finish { reason, browser, relay, .. } => Some((*reason, browser.code, relay.code)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_browser_is_ready_when_the_agent_has_come() {
+    let mut machine = Machine::new(terms());
+    assert_eq!(machine.on(Event::Browser(hello()), Duration::ZERO), []);
+    let actions = machine.on(Event::Relay(hello()), Duration::ZERO);
+    assert_eq!(actions[0], Action::Begin);
+    assert!(matches!(&actions[1], Action::ToBrowser(Frame::Control(Control::Ready { input: 0, .. }))));
+}
+
+#[test]
+fn output_is_recorded_before_it_is_shown_and_acknowledged_when_parsed() {
+    let mut machine = active(terms());
+    let actions = machine.on(Event::Relay(data(0, b"abc")), Duration::ZERO);
+    let bytes = Bytes::from_static(b"abc");
+    assert_eq!(
+        actions,
+        [Action::RecordOutput { offset: 0, bytes }, Action::ToBrowser(data(0, b"abc"))]
+    );
+    assert_eq!(machine.on(Event::Browser(Frame::Ack(3)), Duration::ZERO), [Action::ToRelay(Frame::Ack(3))]);
+    assert_eq!(machine.on(Event::Browser(Frame::Ack(2)), Duration::ZERO), []);
+}
+
+#[test]
+fn an_agent_that_exceeds_its_window_is_closed_and_the_browser_told() {
+    let mut machine = active(terms());
+    let piece = Bytes::from(vec![0; 32_768]);
+    for index in 0..8 {
+        let frame = Frame::Data { offset: index * 32_768, bytes: piece.clone() };
+        assert_eq!(ended(&machine.on(Event::Relay(frame), Duration::ZERO)), None);
+    }
+    let actions = machine.on(Event::Relay(data(OUTPUT_WINDOW, b"x")), Duration::ZERO);
+    assert_eq!(ended(&actions), Some((Reason::Error, 4500, 4400)));
+}
+
+#[test]
+fn every_breach_by_the_browser_is_closed_with_4400() {
+    let big = || Frame::Data { offset: 0, bytes: Bytes::from(vec![0; 65_537]) };
+    let breaches: [fn() -> Frame; 5] = [
+        || data(1, b"gap"),
+        || Frame::Ack(1),
+        || Frame::Control(Control::Hello { have: 0 }),
+        || Frame::Echo { offset: 0, on: true },
+        || Frame::Resized { offset: 0, cols: 1, rows: 1 },
+    ];
+    for breach in breaches.into_iter().chain([big as fn() -> Frame]) {
+        let mut machine = active(terms());
+        let actions = machine.on(Event::Browser(breach()), Duration::ZERO);
+        assert_eq!(ended(&actions).map(|(reason, browser, _)| (reason, browser)), Some((Reason::Error, 4400)));
+        assert!(machine.is_over());
+    }
+    let mut machine = Machine::new(terms());
+    let actions = machine.on(Event::Browser(data(0, b"early")), Duration::ZERO);
+    assert_eq!(ended(&actions).map(|ended| ended.1), Some(4400));
+}
+
+#[test]
+fn an_agent_that_does_not_come_is_given_up_after_twenty_seconds() {
+    let mut machine = Machine::new(terms());
+    assert_eq!(machine.next_deadline(), Some(Duration::from_secs(20)));
+    assert_eq!(machine.on(Event::Tick, Duration::from_secs(19)), []);
+    assert_eq!(ended(&machine.on(Event::Tick, Duration::from_secs(20))).unwrap().1, 4411);
+}
+
+#[test]
+fn idleness_is_measured_by_keys_not_output_and_warned_of() {
+    let idle = Some(Duration::from_secs(600));
+    let mut machine = active(Terms { idle_timeout: idle, ..terms() });
+    let at = Duration::from_secs;
+    machine.on(Event::Relay(data(0, b"tick")), at(500));
+    assert_eq!(machine.next_deadline(), Some(at(540)));
+    let warning = Frame::Control(Control::Closing { reason: "idle".into(), in_seconds: 60 });
+    assert_eq!(machine.on(Event::Tick, at(540)), [Action::ToBrowser(warning)]);
+    machine.on(Event::Browser(data(0, b"k")), at(550));
+    assert_eq!(machine.on(Event::Tick, at(600)), []);
+    assert_eq!(machine.next_deadline(), Some(at(1090)));
+    machine.on(Event::Tick, at(1090));
+    assert_eq!(ended(&machine.on(Event::Tick, at(1150))), Some((Reason::Idle, 4408, 4408)));
+}
+
+#[test]
+fn a_session_ends_at_its_longest_whatever_is_typed() {
+    let mut machine = active(Terms { max_duration: Some(Duration::from_secs(100)), ..terms() });
+    machine.on(Event::Browser(data(0, b"k")), Duration::from_secs(99));
+    let actions = machine.on(Event::Tick, Duration::from_secs(100));
+    assert_eq!(ended(&actions), Some((Reason::MaxTime, 4408, 4408)));
+}
+
+#[test]
+fn read_only_input_is_taken_and_goes_nowhere() {
+    let mut machine = active(Terms { read_only: true, ..terms() });
+    let actions = machine.on(Event::Browser(data(0, b"rm")), Duration::ZERO);
+    assert_eq!(actions, [Action::ToBrowser(Frame::Ack(2))]);
+}
+
+#[test]
+fn while_the_shell_ends_the_recorder_alone_holds_the_agent_back() {
+    let mut machine = active(terms());
+    machine.on(Event::Relay(data(0, b"ab")), Duration::ZERO);
+    let actions = machine.on(Event::Relay(Frame::Control(Control::Exiting)), Duration::ZERO);
+    assert_eq!(actions, [Action::BrowserEnding, Action::ToRelay(Frame::Ack(2))]);
+    let actions = machine.on(Event::Relay(data(2, b"c")), Duration::ZERO);
+    assert_eq!(actions.last(), Some(&Action::ToRelay(Frame::Ack(3))));
+    let exit = Frame::Control(Control::Exit { code: Some(3), signal: None });
+    let actions = machine.on(Event::Relay(exit), Duration::ZERO);
+    assert_eq!(ended(&actions), Some((Reason::Exit, 1000, 1000)));
+    assert_eq!(machine.on(Event::Relay(data(3, b"late")), Duration::ZERO), []);
+}
+
+#[test]
+fn a_size_asked_for_early_reaches_the_agent() {
+    let mut machine = Machine::new(terms());
+    machine.on(Event::Browser(hello()), Duration::ZERO);
+    machine.on(Event::Browser(Frame::Resize { cols: 100, rows: 30 }), Duration::ZERO);
+    let actions = machine.on(Event::Relay(hello()), Duration::ZERO);
+    assert!(actions.contains(&Action::ToRelay(Frame::Resize { cols: 100, rows: 30 })));
+}
+
+proptest! {
+    /// Whatever acknowledgements come in whatever order, the agent hears a count that never goes back and
+    /// never runs ahead of what the browser parsed.
+    #[test]
+    fn acknowledgements_to_the_agent_never_go_back(acks in proptest::collection::vec(0u64..=100, 0..50)) {
+        let mut machine = active(terms());
+        machine.on(Event::Relay(Frame::Data { offset: 0, bytes: Bytes::from(vec![0; 100]) }), Duration::ZERO);
+        let (mut last, mut parsed) = (0, 0);
+        for ack in acks {
+            parsed = parsed.max(ack);
+            for action in machine.on(Event::Browser(Frame::Ack(ack)), Duration::ZERO) {
+                let Action::ToRelay(Frame::Ack(told)) = action else { panic!("{action:?}") };
+                prop_assert!(told > last && told == parsed);
+                last = told;
+            }
+        }
+    }
+}

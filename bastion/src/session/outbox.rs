@@ -1,0 +1,217 @@
+//! What waits for one socket: control first, then data in order, then the close.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use openapi::frames::{Control, Frame};
+use tokio::{sync::Notify, time::Instant};
+
+/// Data that may wait while a shell is ending and nobody holds the agent back, in bytes. Before that the
+/// agent's window bounds it.
+const ENDING_LIMIT: usize = 1 << 20;
+
+/// How a socket is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// WebSocket close code.
+    pub code: u16,
+    /// A sentence for the user.
+    pub reason: String,
+}
+
+impl Close {
+    /// A close with its reason, cut to what a close frame holds.
+    pub fn new(code: u16, reason: impl Into<String>) -> Self {
+        let mut reason = reason.into();
+        while reason.len() > 120 {
+            reason.pop();
+        }
+        Self { code, reason }
+    }
+}
+
+/// What the socket sends next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A frame.
+    Frame(Frame),
+    /// Nothing more after this.
+    Close(Close),
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    control: VecDeque<Frame>,
+    data: VecDeque<Frame>,
+    data_bytes: usize,
+    /// Data is dropped and counted from here on.
+    skipping: bool,
+    skipped: u64,
+    ending: bool,
+    farewell: VecDeque<Frame>,
+    close: Option<(Close, Instant)>,
+}
+
+/// The queue between a session and one of its sockets. The session never waits for it: credit bounds it.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    /// One permit is enough: the socket empties the queue before it waits again.
+    ready: Notify,
+}
+
+impl Outbox {
+    /// Queues a frame: data and sizes in order, everything else ahead of them.
+    pub fn push(&self, frame: Frame) {
+        let mut queue = self.lock();
+        if queue.close.is_some() {
+            return;
+        }
+        match frame {
+            Frame::Data { ref bytes, .. } => {
+                let length = bytes.len();
+                if queue.ending && queue.data_bytes + length > ENDING_LIMIT {
+                    queue.skipping = true;
+                }
+                if queue.skipping {
+                    queue.skipped += length as u64;
+                } else {
+                    queue.data_bytes += length;
+                    queue.data.push_back(frame);
+                }
+            }
+            Frame::Resized { .. } | Frame::Screen { .. } => queue.data.push_back(frame),
+            Frame::Ack(_) | Frame::Resize { .. } | Frame::Control(_) | Frame::Echo { .. } => {
+                queue.control.push_back(frame);
+            }
+        }
+        drop(queue);
+        self.ready.notify_one();
+    }
+
+    /// From now on the agent is not held back by this socket: what it does not take in time is skipped.
+    pub fn ending(&self) {
+        self.lock().ending = true;
+    }
+
+    /// Sends what waits until `deadline`, says how much was skipped, then `farewell`, then closes.
+    pub fn close(&self, farewell: impl IntoIterator<Item = Frame>, close: Close, deadline: Instant) {
+        let mut queue = self.lock();
+        if queue.close.is_none() {
+            queue.farewell.extend(farewell);
+            queue.close = Some((close, deadline));
+        }
+        drop(queue);
+        self.ready.notify_one();
+    }
+
+    /// When the socket must have closed, once it is closing.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.lock().close.as_ref().map(|(_, deadline)| *deadline)
+    }
+
+    /// The next thing to send; waits for one.
+    pub async fn next(&self) -> Next {
+        loop {
+            if let Some(next) = self.try_next() {
+                return next;
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    /// The next thing to send, if anything waits.
+    pub fn try_next(&self) -> Option<Next> {
+        let mut queue = self.lock();
+        if let Some(frame) = queue.control.pop_front() {
+            return Some(Next::Frame(frame));
+        }
+        let overdue = queue.close.as_ref().is_some_and(|(_, deadline)| Instant::now() >= *deadline);
+        if overdue {
+            let rest: usize = queue.data.drain(..).map(|frame| data_length(&frame)).sum();
+            queue.skipped += rest as u64;
+        }
+        if let Some(frame) = queue.data.pop_front() {
+            queue.data_bytes -= data_length(&frame);
+            return Some(Next::Frame(frame));
+        }
+        queue.close.as_ref()?;
+        if queue.skipped > 0 {
+            let bytes = std::mem::take(&mut queue.skipped);
+            return Some(Next::Frame(Frame::Control(Control::Skipped { bytes })));
+        }
+        if let Some(frame) = queue.farewell.pop_front() {
+            return Some(Next::Frame(frame));
+        }
+        queue.close.as_ref().map(|(close, _)| Next::Close(close.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn data_length(frame: &Frame) -> usize {
+    if let Frame::Data { bytes, .. } = frame { bytes.len() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn data(offset: u64, length: usize) -> Frame {
+        Frame::Data { offset, bytes: Bytes::from(vec![b'x'; length]) }
+    }
+
+    #[tokio::test]
+    async fn control_overtakes_data_and_data_keeps_its_order() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 3));
+        outbox.push(Frame::Resized { offset: 3, cols: 80, rows: 24 });
+        outbox.push(data(3, 1));
+        outbox.push(Frame::Ack(7));
+        assert_eq!(outbox.next().await, Next::Frame(Frame::Ack(7)));
+        assert_eq!(outbox.next().await, Next::Frame(data(0, 3)));
+        assert_eq!(outbox.next().await, Next::Frame(Frame::Resized { offset: 3, cols: 80, rows: 24 }));
+        assert_eq!(outbox.next().await, Next::Frame(data(3, 1)));
+        assert_eq!(outbox.try_next(), None);
+    }
+
+    #[tokio::test]
+    async fn what_a_stalled_browser_does_not_take_is_skipped_and_said() {
+        let outbox = Outbox::default();
+        outbox.ending();
+        for index in 0..40 {
+            outbox.push(data(index * 32_768, 32_768));
+        }
+        let close = Close::new(1000, "exit");
+        outbox.close([Frame::Control(Control::Exiting)], close.clone(), Instant::now() + Duration::from_secs(9));
+        let mut taken = 0;
+        let skipped = loop {
+            match outbox.next().await {
+                Next::Frame(Frame::Data { bytes, .. }) => taken += bytes.len() as u64,
+                Next::Frame(Frame::Control(Control::Skipped { bytes })) => break bytes,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(taken, 1 << 20);
+        assert_eq!(taken + skipped, 40 * 32_768);
+        assert_eq!(outbox.next().await, Next::Frame(Frame::Control(Control::Exiting)));
+        assert_eq!(outbox.next().await, Next::Close(close));
+    }
+
+    #[tokio::test]
+    async fn after_the_deadline_only_the_farewell_is_sent() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 10));
+        outbox.close([], Close::new(4411, "gone"), Instant::now());
+        assert_eq!(outbox.next().await, Next::Frame(Frame::Control(Control::Skipped { bytes: 10 })));
+        assert_eq!(outbox.next().await, Next::Close(Close::new(4411, "gone")));
+    }
+}
