@@ -41,7 +41,15 @@ impl ResponseError for BodyError {
 impl From<io::Error> for BodyError {
     /// Finds the door's own verdict inside what a body's stream failed with.
     fn from(error: io::Error) -> Self {
-        error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).copied().unwrap_or(Self::Broken)
+        let mut inner = error.get_ref();
+        while let Some(cause) = inner {
+            if let Some(verdict) = cause.downcast_ref::<Self>() {
+                return *verdict;
+            }
+            // Whoever passes a stream's error on wraps it once more.
+            inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        }
+        Self::Broken
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
         let Some(limit) = &limiter.limit else { panic!("switched off") };
         assert!(limit.buckets.len() <= 51, "{}", limit.buckets.len());
         assert!(limiter.blocked("new").is_some(), "the flood shares a bucket, and it is empty");
-        clock.advance(MINUTE);
+        clock.advance(MINUTE + MINUTE);
         assert_eq!(limiter.blocked("new"), None);
         assert_eq!(limit.buckets.len(), 0);
         assert_eq!(limit.memory().blocked.len(), 0);

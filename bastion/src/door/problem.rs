@@ -1,7 +1,7 @@
 //! Errors as RFC 9457 problems: whatever poem or a handler answers in another shape is told in this one.
 
 use http::{StatusCode, header};
-use poem::{Body, Error, Response};
+use poem::{Body, Error, Response, error::ReadBodyError};
 use poem_openapi::error::{ParseParamError, ParsePathError};
 use serde_json::json;
 
@@ -51,6 +51,12 @@ pub(super) fn of_error(error: Error) -> Response {
     }
     if let Some(ParsePathError { name, reason }) = error.downcast_ref() {
         return invalid(name, reason);
+    }
+    if error.is::<ReadBodyError>() {
+        if let Ok(ReadBodyError::Io(error)) = error.downcast() {
+            return of_error(BodyError::from(error).into());
+        }
+        return plain(StatusCode::BAD_REQUEST);
     }
     if let Some(BodyError::Broken) = error.downcast_ref() {
         return invalid("", "the body broke off");
