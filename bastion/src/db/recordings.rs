@@ -1,9 +1,9 @@
 //! Recordings: where each stands and where it lies.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ActiveValue::Set, JoinType, QueryOrder as _, QuerySelect as _};
+use sea_orm::{ActiveValue::Set, Condition, JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 
-use super::{Db, DbError, Page, paged, sessions};
+use super::{Db, DbError, Page, assets, paged, sessions, users};
 
 /// A recording's row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -100,10 +100,12 @@ impl Db {
         Ok(Entity::find().filter(Column::SessionId.is_in(sessions)).all(&self.connection).await?)
     }
 
-    /// A page of recordings with their sessions, newest first.
+    /// A page of recordings with their sessions, newest first. `q` is part of the session's id, the user's
+    /// name or the host's.
     pub async fn recordings(
         &self,
         filter: &sessions::Filter,
+        q: Option<&str>,
         page: &Page,
     ) -> Result<(Vec<(Model, sessions::Model)>, Option<String>), DbError> {
         let session = Entity::belongs_to(sessions::Entity)
@@ -129,6 +131,24 @@ impl Db {
         }
         if let Some(cursor) = &page.cursor {
             query = query.filter(Column::SessionId.lt(cursor));
+        }
+        if let Some(q) = q.filter(|q| !q.is_empty()) {
+            let users = users::Entity::find()
+                .select_only()
+                .column(users::Column::Id)
+                .filter(users::Column::Username.contains(q))
+                .into_query();
+            let assets = assets::Entity::find()
+                .select_only()
+                .column(assets::Column::Id)
+                .filter(assets::Column::Hostname.contains(q))
+                .into_query();
+            query = query.filter(
+                Condition::any()
+                    .add(Column::SessionId.contains(q))
+                    .add(sessions::Column::UserId.in_subquery(users))
+                    .add(sessions::Column::AssetId.in_subquery(assets)),
+            );
         }
         let (rows, next) = paged(query.all(&self.connection).await?, page, |row| row.session_id.clone());
         let ids: Vec<_> = rows.iter().map(|row| row.session_id.clone()).collect();

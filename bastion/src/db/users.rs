@@ -179,3 +179,8 @@ async fn write_groups(tx: &sea_orm::DatabaseTransaction, user: &str, groups: &[S
     }
     Ok(())
 }
+
+/// Where a user's password hash is sealed to.
+pub fn hash_place(user: &str) -> crate::vault::Place<'_> {
+    crate::vault::Place { column: "users.password_hash", row: user }
+}

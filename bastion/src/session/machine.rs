@@ -28,6 +28,8 @@ pub enum Reason {
     MaxTime,
     /// An admin ended it.
     EndedByAdmin,
+    /// Its user may no longer have it.
+    Policy,
     /// The agent's socket went.
     HostGone,
     /// The agent never came.
@@ -47,6 +49,7 @@ impl Reason {
             Reason::Idle => "idle",
             Reason::MaxTime => "max_time",
             Reason::EndedByAdmin => "ended_by_admin",
+            Reason::Policy => "policy",
             Reason::HostGone => "host_gone",
             Reason::NoAgent => "no_agent",
             Reason::RecordingFailed => "recording_failed",
@@ -57,7 +60,12 @@ impl Reason {
     /// The status the session's row ends with.
     pub fn status(self) -> &'static str {
         match self {
-            Reason::Exit | Reason::Closed | Reason::Idle | Reason::MaxTime | Reason::EndedByAdmin => "closed",
+            Reason::Exit
+            | Reason::Closed
+            | Reason::Idle
+            | Reason::MaxTime
+            | Reason::EndedByAdmin
+            | Reason::Policy => "closed",
             Reason::HostGone | Reason::NoAgent | Reason::RecordingFailed | Reason::Error => "error",
         }
     }
@@ -69,6 +77,7 @@ impl Reason {
             Reason::Idle => (close::TIMEOUT, "No key was typed for too long."),
             Reason::MaxTime => (close::TIMEOUT, "The session has lived as long as it may."),
             Reason::EndedByAdmin => (close::ENDED_BY_ADMIN, "An administrator ended this session."),
+            Reason::Policy => (close::POLICY, "You may no longer use this host."),
             Reason::HostGone => (close::HOST_GONE, "The connection to the host is gone."),
             Reason::NoAgent => (close::HOST_GONE, "The host did not answer in time."),
             Reason::RecordingFailed => (close::RECORDING_FAILED, "The session can no longer be recorded."),

@@ -1,0 +1,92 @@
+//! The audit log, for admins and auditors.
+
+use std::{collections::HashMap, sync::Arc};
+
+use poem::web::Data;
+use poem_openapi::{Object, OpenApi, param::Query, payload::Json, types::Any};
+use serde_json::Value;
+
+use super::{
+    Chapter,
+    callers::Auditor,
+    error::ApiError,
+    lists::{list_of, page},
+};
+use crate::{app::App, clock::rfc3339};
+
+/// Who did it.
+#[derive(Debug, Object)]
+pub struct AuditActor {
+    /// `user`, `agent`, `operator`, `system` or `stranger`.
+    kind: String,
+    /// The user's or agent's id.
+    id: Option<String>,
+    /// The user's present name.
+    name: Option<String>,
+}
+
+/// What it was done to.
+#[derive(Debug, Object)]
+pub struct AuditTarget {
+    /// `user`, `asset`, `session`, …
+    kind: String,
+    /// Its id.
+    id: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Object)]
+pub struct AuditEvent {
+    /// The event's id.
+    id: String,
+    /// RFC 3339, UTC.
+    at: String,
+    /// Who.
+    actor: AuditActor,
+    /// `noun.verb`.
+    action: String,
+    /// To what.
+    target: Option<AuditTarget>,
+    /// The client's.
+    address: Option<String>,
+    /// More.
+    detail: Any<Value>,
+}
+
+list_of!(/// What happened, newest first.
+    AuditList, AuditEvent);
+
+/// The audit log.
+pub struct Audit;
+
+#[OpenApi(tag = "Chapter::Administration")]
+impl Audit {
+    /// Read the audit log
+    #[oai(path = "/audit", method = "get")]
+    async fn list(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        _auditor: Auditor,
+        limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<AuditList>, ApiError> {
+        let (rows, next_cursor) = app.db.audit(&page(limit.0, cursor.0)?).await?;
+        let ids = rows.iter().filter_map(|row| row.actor_id.clone()).collect();
+        let users = app.db.users_by_id(ids).await?;
+        let names: HashMap<_, _> = users.into_iter().map(|user| (user.id, user.username)).collect();
+        let items = rows.into_iter().map(|row| AuditEvent {
+            id: row.id,
+            at: rfc3339(row.at),
+            actor: AuditActor {
+                name: row.actor_id.as_ref().and_then(|id| names.get(id).cloned()),
+                kind: row.actor_kind,
+                id: row.actor_id,
+            },
+            action: row.action,
+            target: row.target_kind.zip(row.target_id).map(|(kind, id)| AuditTarget { kind, id }),
+            address: row.address,
+            detail: Any(serde_json::from_str(&row.detail).unwrap_or_default()),
+        });
+        Ok(Json(AuditList { items: items.collect(), next_cursor }))
+    }
+}

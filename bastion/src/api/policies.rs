@@ -1,0 +1,199 @@
+//! The policies: what rules, and what they would say.
+
+use std::sync::Arc;
+
+use ::policies::{Chain, Effect, Purpose};
+use poem::web::Data;
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::Path,
+    payload::Json,
+    types::Any,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Chapter,
+    authorize::refusal,
+    body::{Body, Checked, Faults},
+    callers::{Admin, actor},
+    error::{ApiError, Fault},
+};
+use crate::{
+    access::{Asker, outcome},
+    app::App,
+    clock::rfc3339,
+    db::audit::Entry,
+};
+
+/// The document that rules.
+#[derive(Debug, Object)]
+pub struct ActivePolicy {
+    /// 1, 2, 3, …
+    version: i64,
+    /// Guardrails and policies.
+    document: Any<Value>,
+    /// Why it was written.
+    comment: String,
+    /// RFC 3339, UTC.
+    activated_at: String,
+}
+
+/// A new version.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+pub struct NewPolicy {
+    /// Guardrails and policies.
+    document: Any<Value>,
+    /// Why, at most 500 characters.
+    comment: String,
+}
+
+impl Checked for NewPolicy {
+    fn check(&self, faults: &mut Faults) {
+        faults.text("comment", &self.comment, 500);
+    }
+}
+
+/// A version was added; it does not rule yet.
+#[derive(Debug, Object)]
+pub struct PolicyVersion {
+    /// 1, 2, 3, …
+    version: i64,
+}
+
+/// A version was added.
+#[derive(ApiResponse)]
+pub enum Added {
+    /// Added.
+    #[oai(status = 201)]
+    Done(Json<PolicyVersion>),
+}
+
+/// A question to the policies.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+pub struct SimulateRequest {
+    /// The user's id.
+    user: String,
+    /// The asset's id.
+    asset: String,
+    /// From which address; left out: the caller's.
+    #[serde(default)]
+    ip: Option<String>,
+}
+
+impl Checked for SimulateRequest {
+    fn check(&self, faults: &mut Faults) {
+        faults.line("user", &self.user, 64);
+        faults.line("asset", &self.asset, 64);
+        if self.ip.as_ref().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
+            faults.add("ip", "must be an IP address");
+        }
+    }
+}
+
+/// What the policies would say, and why. Nothing is opened or kept.
+#[derive(Debug, Object)]
+pub struct Simulation {
+    /// `allow`, `deny` or `challenge`.
+    effect: String,
+    /// Of the refusal.
+    code: Option<String>,
+    /// Every module's verdict.
+    trail: Any<Value>,
+    /// What a session would have to keep to; null unless allowed.
+    obligations: Any<Value>,
+}
+
+/// The policies.
+pub struct Policies;
+
+#[OpenApi(tag = "Chapter::Policies")]
+impl Policies {
+    /// What rules
+    #[oai(path = "/policies/active", method = "get")]
+    async fn active(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        _admin: Admin,
+    ) -> Result<Json<ActivePolicy>, ApiError> {
+        let (row, activated_at) = app.db.active_policy().await?.ok_or_else(ApiError::not_found)?;
+        Ok(Json(ActivePolicy {
+            version: row.version,
+            document: Any(serde_json::from_str(&row.document).unwrap_or_default()),
+            comment: row.comment,
+            activated_at: rfc3339(activated_at),
+        }))
+    }
+
+    /// Add a version
+    ///
+    /// Refused with the path of each fault; it does not rule until it is activated.
+    #[oai(path = "/policies", method = "post")]
+    async fn add(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        Admin(admin): Admin,
+        Body(body): Body<NewPolicy>,
+    ) -> Result<Added, ApiError> {
+        Chain::from_value(body.document.0.clone(), &::policies::builtin()).map_err(|faults| {
+            let faults = faults.into_iter().map(|fault| Fault {
+                path: format!("document.{}", fault.path).trim_end_matches('.').to_owned(),
+                detail: fault.detail,
+            });
+            ApiError::invalid(faults.collect())
+        })?;
+        let now = app.clock.millis();
+        let by = Some(admin.id().to_owned());
+        let entry = Entry::new(now, actor(&admin), "policy.create").from_address(&admin.address.to_string());
+        let document = body.document.0.to_string();
+        let version = app.db.add_policy(document, body.comment, by, now, entry).await?;
+        Ok(Added::Done(Json(PolicyVersion { version })))
+    }
+
+    /// Make a version rule
+    #[oai(path = "/policies/:version/activate", method = "post")]
+    async fn activate(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        Admin(admin): Admin,
+        version: Path<i64>,
+    ) -> Result<Json<PolicyVersion>, ApiError> {
+        let now = app.clock.millis();
+        let entry = Entry::new(now, actor(&admin), "policy.activate")
+            .on("policy", &version.0.to_string())
+            .from_address(&admin.address.to_string());
+        let by = Some(admin.id().to_owned());
+        let row = app.db.activate_policy(version.0, by, now, entry).await?.ok_or_else(ApiError::not_found)?;
+        app.access.reload().await.map_err(refusal)?;
+        Ok(Json(PolicyVersion { version: row.version }))
+    }
+
+    /// What would the policies say?
+    #[oai(path = "/policies/simulate", method = "post")]
+    async fn simulate(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        Admin(admin): Admin,
+        Body(body): Body<SimulateRequest>,
+    ) -> Result<Json<Simulation>, ApiError> {
+        let user = app.db.user(&body.user).await?;
+        let user = user.ok_or_else(|| ApiError::invalid_field("user", "must be the id of a user"))?;
+        let address = body.ip.and_then(|ip| ip.parse().ok()).unwrap_or(admin.address);
+        let asker = Asker { user: &user, address, credential: "simulation" };
+        let judgement = app.access.judge(&asker, &body.asset, Purpose::Simulate).await.map_err(refusal)?;
+        let (effect, code) = outcome(&judgement.ruling);
+        let obligations = match &judgement.ruling.effect {
+            Effect::Allow(grant) => serde_json::to_value(&grant.obligations).unwrap_or_default(),
+            Effect::Deny(_) | Effect::Challenge(_) => Value::Null,
+        };
+        Ok(Json(Simulation {
+            effect: effect.to_owned(),
+            code,
+            trail: Any(serde_json::to_value(&judgement.ruling.trail).unwrap_or_default()),
+            obligations: Any(obligations),
+        }))
+    }
+}

@@ -1,0 +1,59 @@
+//! What stands at the root: health, the spec, the key lists.
+
+use std::sync::Arc;
+
+use openapi::ticket::KeyList;
+use poem::{Response, handler, http::StatusCode, web::Data};
+
+use super::error::ApiError;
+use crate::app::App;
+
+/// The process is alive.
+#[handler]
+pub fn healthz() -> Response {
+    Response::builder().content_type("text/plain").body("ok\n")
+}
+
+/// The bastion can work: database and object store answer, and recordings can be made.
+#[handler]
+pub async fn readyz(Data(app): Data<&Arc<App>>) -> Response {
+    let mut faults = Vec::new();
+    if let Err(error) = app.db.ping().await {
+        tracing::warn!(%error, "not ready");
+        faults.push("database");
+    }
+    if let Err(error) = app.store.probe().await {
+        tracing::warn!(%error, "not ready");
+        faults.push("object store");
+    }
+    if let Err(error) = app.spool.admit() {
+        tracing::warn!(%error, "not ready");
+        faults.push("spool");
+    }
+    if faults.is_empty() {
+        return Response::builder().content_type("text/plain").body("ready\n");
+    }
+    let body = format!("not ready: {}\n", faults.join(", "));
+    Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).content_type("text/plain").body(body)
+}
+
+/// The published contract.
+#[handler]
+pub fn openapi() -> Response {
+    Response::builder().content_type("application/json").body(super::spec())
+}
+
+/// All public keys.
+#[handler]
+pub fn jwks(Data(app): Data<&Arc<App>>) -> Result<Response, ApiError> {
+    let list = KeyList { keys: app.signing.keys().to_vec(), iat: None };
+    let body = serde_json::to_string(&list).map_err(|error| ApiError::internal(&error))?;
+    Ok(Response::builder().content_type("application/jwk-set+json").body(body))
+}
+
+/// All public keys, signed by the identity key.
+#[handler]
+pub fn signed_jwks(Data(app): Data<&Arc<App>>) -> Result<Response, ApiError> {
+    let body = app.signing.signed_keys(app.clock.seconds())?;
+    Ok(Response::builder().content_type("application/jose").body(body))
+}
