@@ -152,6 +152,19 @@ async fn a_module_that_does_not_answer_in_two_seconds_denies_and_hides() {
 }
 
 #[tokio::test]
+async fn a_broken_guardrail_hides_what_another_said() {
+    fn stale() -> Outcome {
+        Outcome { valid_until: Some(NOW), ..Outcome::allow() }
+    }
+    let registry = builtin()
+        .register(Stub::new("broken", Class::Guard, Cost::Pure, stale))
+        .register(Stub::new("no", Class::Guard, Cost::Pure, deny));
+    let told = ruled(&registry, document(&["no"], &["allowed_users"]), &alice()).await;
+    let hidden = ruled(&registry, document(&["no", "broken"], &["allowed_users"]), &alice()).await;
+    assert!(told.visible() && !hidden.visible());
+}
+
+#[tokio::test]
 async fn an_answer_that_has_already_ended_is_a_failure() {
     fn stale() -> Outcome {
         Outcome { valid_until: Some(NOW), ..Outcome::allow() }
