@@ -29,6 +29,10 @@ pub struct Fault {
 /// # Errors
 /// The first fault, with its path inside `config`.
 pub fn configured<T: DeserializeOwned>(config: Value) -> Result<T, ConfigError> {
+    // serde would take a list of the fields' values too.
+    if !config.is_object() {
+        return Err(ConfigError::at("", "invalid type: expected an object"));
+    }
     serde_path_to_error::deserialize(config).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };

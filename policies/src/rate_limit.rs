@@ -168,3 +168,43 @@ impl Reference for UtcNanos {
         Self(self.0.saturating_sub(duration.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::{AssetFacts, Facts, Subject, Verdict};
+
+    async fn asks(module: &Module, user: &str, now: i64) -> bool {
+        let facts = Facts { subject: Subject { id: user.into(), ..Subject::default() }, ..Facts::default() };
+        let asset = AssetFacts::default();
+        let cx = EvalCtx { facts: &facts, asset: &asset, now, purpose: Purpose::Issue };
+        module.evaluate(&cx).await.unwrap().verdict == Verdict::Allow
+    }
+
+    fn module() -> Module {
+        Module::new(Quota::per_minute(NonZeroU32::new(2).unwrap()), 3)
+    }
+
+    #[tokio::test]
+    async fn beyond_the_cap_all_users_share_one_count_and_memory_stays_bounded() {
+        let module = module();
+        let mut allowed = 0;
+        for nth in 0..1000 {
+            allowed += usize::from(asks(&module, &format!("u{nth}"), 120_000).await);
+        }
+        assert_eq!(allowed, 3 + 2, "three users apart, and the two of the shared count");
+        assert_eq!(module.limiter.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_counts_of_users_who_went_quiet_are_dropped() {
+        let module = module();
+        for user in ["a", "b", "c"] {
+            assert!(asks(&module, user, 120_000).await);
+        }
+        assert!(asks(&module, "d", 240_000).await);
+        assert_eq!(module.limiter.len(), 1);
+    }
+}
