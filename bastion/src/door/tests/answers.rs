@@ -105,6 +105,18 @@ async fn a_handler_that_reads_everything_gets_no_more_than_the_door_s_cap() {
 }
 
 #[tokio::test]
+async fn a_refused_client_that_is_still_sending_is_not_reset() {
+    let house = House::open(patient()).await;
+    let mut stream = house.connect().await;
+    let head = b"POST /naive HTTP/1.1\r\nHost: castellan.example\r\nContent-Length: 70000\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    assert_problem(&house::hear(&mut stream).await, 413, "payload_too_large");
+    for _ in 0..5 {
+        stream.write_all(&[b'x'; 1000]).await.expect("taken, if only to be thrown away");
+    }
+}
+
+#[tokio::test]
 async fn only_the_bastion_s_own_hosts_are_answered() {
     let house = House::open(patient()).await;
     let port = house.addr.port();
