@@ -59,13 +59,14 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Address and port to listen on, as in `"127.0.0.1:8090"` or `"[::]:443"`.
+    #[schemars(example = "127.0.0.1:8090")]
     pub listen: SocketAddr,
     /// The URL that people and agents use, without a path. Plain `http` is accepted on loopback only.
     pub public_url: PublicUrl,
     /// TLS of the bastion's own; leave it out behind a proxy that ends TLS.
     pub tls: Tls,
     /// Networks whose `X-Forwarded-For` is believed, as in `["10.0.0.0/8"]`. Others' is ignored.
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<String>", example = ["10.0.0.0/8"])]
     pub trusted_proxies: Vec<IpNet>,
     /// Further origins whose pages may call the API with a login, as in `["https://ops.example"]`.
     /// The bastion's own origin always may.

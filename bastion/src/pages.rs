@@ -1,5 +1,7 @@
 //! The pages, embedded in the binary: which path shows which, and what each may load.
 
+use std::borrow::Cow;
+
 use http::{HeaderValue, Method, StatusCode, header};
 use poem::{Body, Endpoint, Error, Request, Response, Result};
 use rust_embed::{Embed, EmbeddedFile};
@@ -89,22 +91,52 @@ fn lost(request: &Request) -> Option<Response> {
 fn file(path: &str, request: &Request) -> Option<Response> {
     let name = path.strip_prefix('/').filter(|name| !name.ends_with(".html"))?;
     let file = Files::get(name)?;
+    Some(tagged(name, file, request.header(header::IF_NONE_MATCH)))
+}
+
+/// `file`, unless its tag is among those the client `knows` already.
+fn tagged(name: &str, file: EmbeddedFile, knows: Option<&str>) -> Response {
     let tag = format!("\"{}\"", hex::encode(&file.metadata.sha256_hash()[..16]));
-    let known = request.header(header::IF_NONE_MATCH).is_some_and(|tags| {
+    let known = knows.is_some_and(|tags| {
         tags.split(',').any(|it| it.trim().trim_start_matches("W/") == tag || it.trim() == "*")
     });
     let cache = if name.starts_with("assets/") { FOR_EVER } else { AN_HOUR };
     let response = Response::builder().header(header::ETAG, tag).header(header::CACHE_CONTROL, cache);
     if known {
-        return Some(response.status(StatusCode::NOT_MODIFIED).finish());
+        return response.status(StatusCode::NOT_MODIFIED).finish();
     }
     let kind = mime_guess::from_path(name).first_or_octet_stream();
-    Some(response.content_type(kind.as_ref()).body(body_of(file)))
+    response.content_type(kind.as_ref()).body(body_of(file))
 }
 
 fn body_of(file: EmbeddedFile) -> Body {
     match file.data {
-        std::borrow::Cow::Borrowed(bytes) => Body::from(bytes),
-        std::borrow::Cow::Owned(bytes) => Body::from(bytes),
+        Cow::Borrowed(bytes) => Body::from(bytes),
+        Cow::Owned(bytes) => Body::from(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_asset_is_kept_for_ever_and_not_sent_twice() {
+        let page = || Files::get("index.html").unwrap();
+        let response = tagged("assets/app-1a2b.js", page(), None);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.content_type(), Some("text/javascript"));
+        assert_eq!(response.header(header::CACHE_CONTROL), Some("public, max-age=31536000, immutable"));
+        let tag = response.header(header::ETAG).unwrap().to_owned();
+        assert_eq!(response.into_body().into_vec().await.unwrap(), page().data.into_owned());
+
+        let again = tagged("assets/app-1a2b.js", page(), Some(&format!("\"other\", W/{tag}")));
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        assert!(again.into_body().into_vec().await.unwrap().is_empty());
+        assert_eq!(tagged("favicon.svg", page(), Some("\"other\"")).status(), StatusCode::OK);
+        let icon = tagged("favicon.svg", page(), None);
+        assert_eq!(icon.header(header::CACHE_CONTROL), Some("public, max-age=3600"));
     }
 }

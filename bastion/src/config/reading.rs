@@ -199,7 +199,7 @@ impl Draft {
             let path: Vec<String> =
                 variable[PREFIX.len()..].to_ascii_lowercase().split("__").map(str::to_owned).collect();
             let place = Place::Environment(variable);
-            let known = path.iter().fold(&self.schema, |schema, key| &schema["properties"][key]);
+            let known = known_at(&self.schema, &path);
             if known.is_null() || known["properties"].is_object() || known["additionalProperties"] == false {
                 self.unknown(place, &path);
                 continue;
@@ -219,7 +219,7 @@ impl Draft {
                 Err(error) => error,
             };
             let path = keys_of(error.path());
-            let message = error.inner().message().to_owned();
+            let message = explained(error.inner().message(), known_at(&self.schema, &path), &path);
             self.fault(&path.join("."), message);
             if !take_out(&mut self.written, &path) {
                 return (None, self.faults);
@@ -266,6 +266,23 @@ impl Draft {
 
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+/// What the schema says of the key at `path`; null where there is none.
+fn known_at<'a>(schema: &'a Schema, path: &[String]) -> &'a Schema {
+    path.iter().fold(schema, |schema, key| &schema["properties"][key])
+}
+
+/// What serde said, with what to write instead.
+fn explained(said: &str, known: &Schema, path: &[String]) -> String {
+    if known["properties"].is_object() {
+        return format!("is a section; write its keys under [{}]", path.join("."));
+    }
+    match known["examples"].get(0) {
+        // Values of our own say it themselves.
+        Some(example) if !said.contains("as in") => format!("{said}; write it like {example}"),
+        Some(_) | None => said.to_owned(),
+    }
 }
 
 /// The path's table keys, up to the first list.

@@ -164,11 +164,12 @@ fn what_cannot_work_is_refused_by_key() {
 }
 
 #[test]
-fn a_database_password_is_in_no_debug_and_no_error() {
+fn a_database_password_is_in_no_output_and_no_error() {
     let text = "[database]\nurl = \"postgres://castellan:hunter2@db.example/x?sslpassword=hunter2\"";
     let config = read(text, &[]).unwrap();
     assert!(config.database.url.expose().contains("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
     let told = complaints("[database]\nurl = \"postgre:castellan:hunter2@db\"", &[]).join("\n");
     assert!(told.contains("database.url") && !told.contains("hunter2"), "{told}");
 }
@@ -228,4 +229,36 @@ fn a_configuration_survives_being_written_and_read() {
 fn the_own_origin_is_always_allowed() {
     let config = read("[server]\nallowed_origins = [\"https://Ops.example:443\"]", &[]).unwrap();
     assert_eq!(config.allowed_origins(), ["http://127.0.0.1:8090", "https://ops.example"]);
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_answered_with_an_example() {
+    for (text, told) in [
+        (
+            "[server]\nlisten = \"localhost\"",
+            "castellan.toml:2: server.listen: invalid socket address syntax; write it like \"127.0.0.1:8090\"",
+        ),
+        (
+            "[server]\ntrusted_proxies = [\"10.0.0.1\"]",
+            "castellan.toml:2: server.trusted_proxies: invalid IP address syntax; write it like [\"10.0.0.0/8\"]",
+        ),
+        (
+            "[sessions]\ndetach_grace = 5",
+            "castellan.toml:2: sessions.detach_grace: invalid type: integer `5`, expected a string; write it like \"90s\"",
+        ),
+        (
+            "[recordings]\ncompression = \"gz\"",
+            "castellan.toml:2: recordings.compression: unknown variant `gz`, expected `zstd` or `none`",
+        ),
+        ("server = 5", "castellan.toml:1: server: is a section; write its keys under [server]"),
+        ("[log]\nlevel = \"info\"\nlevel = \"warn\"", "castellan.toml:3: duplicate key"),
+    ] {
+        assert_eq!(complaints(text, &[]), [told]);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nowhere/castellan.toml"), std::iter::empty()).unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/castellan.toml: No such file"), "{error}");
 }

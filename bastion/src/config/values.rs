@@ -164,8 +164,8 @@ written_as_text!(
     "A size: a number and B, KiB, MiB, GiB or TiB."
 );
 
-/// A database's URL: it may hold a password, so neither `Debug` nor any error shows it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A database's URL: it may hold a password, so neither `Debug`, nor `Serialize`, nor any error shows it.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct DatabaseUrl(String);
 
@@ -193,11 +193,23 @@ impl DatabaseUrl {
     }
 }
 
-impl fmt::Debug for DatabaseUrl {
+impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.sqlite_path() {
-            Some(path) => write!(f, "\"sqlite://{path}\""),
-            None => write!(f, "\"{}://***\"", self.scheme()),
+            Some(path) => write!(f, "sqlite://{path}"),
+            None => write!(f, "{}://***", self.scheme()),
         }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }

@@ -105,6 +105,18 @@ async fn a_handler_that_reads_everything_gets_no_more_than_the_door_s_cap() {
 }
 
 #[tokio::test]
+async fn a_refused_client_that_is_still_sending_is_not_reset() {
+    let house = House::open(patient()).await;
+    let mut stream = house.connect().await;
+    let head = b"POST /naive HTTP/1.1\r\nHost: castellan.example\r\nContent-Length: 70000\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    assert_problem(&house::hear(&mut stream).await, 413, "payload_too_large");
+    for _ in 0..5 {
+        stream.write_all(&[b'x'; 1000]).await.expect("taken, if only to be thrown away");
+    }
+}
+
+#[tokio::test]
 async fn only_the_bastion_s_own_hosts_are_answered() {
     let house = House::open(patient()).await;
     let port = house.addr.port();
@@ -162,4 +174,40 @@ async fn each_class_of_page_loads_what_it_needs_and_no_more() {
     assert_problem(&house.ask("POST / HTTP/1.1", "").await, 405, "method_not_allowed");
     assert_problem(&house.ask("GET /assets/../../Cargo.toml HTTP/1.1", "").await, 404, "not_found");
     assert_problem(&house.ask("GET /index.html HTTP/1.1", "").await, 404, "not_found");
+}
+
+/// Everything that is logged, as one text.
+#[derive(Clone, Default)]
+struct Journal(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Journal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_the_path_and_neither_query_nor_headers() {
+    let journal = Journal::default();
+    let writer = journal.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let house = House::open(patient()).await;
+    house.ask("GET /ok?token=hunter2 HTTP/1.1\r\nAuthorization: Bearer hunter3\r\nCookie: hunter4", "").await;
+    house.ask("GET /nothing?token=hunter2 HTTP/1.1", "").await;
+    let logged = String::from_utf8(journal.0.lock().unwrap().clone()).unwrap();
+    let line = logged.lines().find(|line| line.contains("path=\"/ok\"")).expect(&logged);
+    assert!(line.contains("INFO") && line.contains("method=GET") && line.contains("status=200"), "{line}");
+    assert!(line.contains("peer=127.0.0.1"), "{line}");
+    assert!(logged.contains("path=\"/nothing\""), "{logged}");
+    assert!(!logged.contains("hunter"), "{logged}");
 }

@@ -24,7 +24,7 @@ async fn a_websocket_passes_and_outlives_the_door_s_deadlines() {
     let limits = Limits { first_byte: SOON, header: SOON, keep_alive: SOON, write_stall: SOON, ..patient() };
     let house = House::open(limits).await;
     let url = format!("ws://{}/ws", house.addr);
-    let (mut socket, answer) = patiently(tokio_tungstenite::connect_async(url)).await.unwrap();
+    let (mut socket, answer) = Box::pin(patiently(tokio_tungstenite::connect_async(url))).await.unwrap();
     assert_eq!(answer.status(), 101);
     house.is_empty().await;
     tokio::time::sleep(SOON.duration() * 2).await;
@@ -37,7 +37,7 @@ async fn a_websocket_passes_and_outlives_the_door_s_deadlines() {
 async fn a_full_house_lets_the_next_in_when_one_leaves_upgraded_ones_too() {
     let house = House::open(Limits { connections: 1, ..patient() }).await;
     let url = format!("ws://{}/ws", house.addr);
-    let (mut socket, _) = patiently(tokio_tungstenite::connect_async(url)).await.unwrap();
+    let (mut socket, _) = Box::pin(patiently(tokio_tungstenite::connect_async(url))).await.unwrap();
     let mut next = std::pin::pin!(house.ask("GET /ok HTTP/1.1", ""));
     let early = tokio::time::timeout(SOON.duration(), next.as_mut()).await;
     assert!(early.is_err(), "there was no room: {early:?}");

@@ -121,6 +121,27 @@ async fn a_request_takes_as_long_as_its_handler_needs() {
 }
 
 #[tokio::test]
+async fn a_deadline_once_met_is_forgotten() {
+    let house = House::open(Limits { header: SOON, ..patient() }).await;
+    let mut stream = house.connect().await;
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: cast").await.unwrap();
+    // The first part has to be seen on its own, or there is no deadline to meet.
+    tokio::time::sleep(SOON.duration() / 4).await;
+    stream.write_all(b"ellan.example\r\n\r\n").await.unwrap();
+    patiently(house.rooms.entered.notified()).await;
+    tokio::time::sleep(SOON.duration() * 2).await;
+    house.rooms.leave.notify_one();
+    let mut answer = vec![0; 4096];
+    let length = patiently(stream.read(&mut answer)).await.unwrap();
+    assert!(answer[..length].ends_with(b"done"));
+    // An idle connection whose old deadline still ran would be closed by now.
+    tokio::time::sleep(SOON.duration() / 4).await;
+    let last = b"GET /ok HTTP/1.1\r\nHost: castellan.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(last).await.unwrap();
+    assert!(hear(&mut stream).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn a_stalled_handshake_is_cut_off_and_a_whole_one_is_served() {
     let house = House::built(Limits { tls_handshake: SOON, ..patient() }, |config| {
         let file = |name| Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/door/testdata").join(name));
