@@ -290,7 +290,7 @@ impl Access {
         let request = Request {
             facts: facts.clone(),
             now,
-            level: Level::User,
+            level: if purpose == Purpose::List { Level::Viewer } else { Level::User },
             capabilities: Capabilities::of(HONOURED),
         };
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner).clone();

@@ -10,7 +10,7 @@ pub mod error;
 
 mod assets;
 mod audit;
-mod authorize;
+pub mod authorize;
 mod body;
 mod heartbeat;
 mod lists;
@@ -24,7 +24,7 @@ mod signed;
 mod tokens;
 mod users;
 
-pub use signed::signed_request;
+pub use signed::{counted, signed_request};
 
 use crate::{app::App, pages, sockets};
 use error::{ApiError, Fault};

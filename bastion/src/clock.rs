@@ -75,3 +75,8 @@ pub fn sha256_hex(text: &str) -> String {
 pub fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
+
+/// A number in 0..1, to spread retries.
+pub fn fraction() -> f64 {
+    f64::from(u32::from_le_bytes(random())) / (f64::from(u32::MAX) + 1.0)
+}

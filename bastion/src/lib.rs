@@ -1,4 +1,15 @@
 //! The bastion: composes everything; owns every URL and every table.
+//!
+//! [`serve`] is the server as a function: what starts, in what order, and how it stops.
+
+use std::{sync::Arc, time::Duration};
+
+use recordings::{Library, Spool, SpoolOptions, Store, UploadOptions, Uploader, open_store};
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod access;
 mod api;
@@ -9,6 +20,8 @@ mod db;
 mod door;
 mod enrolment;
 mod hub;
+mod keeping;
+pub mod operator;
 mod pages;
 mod passwords;
 mod session;
@@ -16,3 +29,243 @@ mod signing;
 mod sockets;
 mod tickets;
 mod vault;
+
+use access::{Access, Refused};
+use app::{App, Limits};
+use clock::Clock;
+use config::Config;
+use db::{
+    Db, DbError,
+    audit::{Actor, Entry},
+    sessions,
+    slots::Node,
+};
+use enrolment::Enrolment;
+use hub::{Hub, HubParts};
+use session::Reason;
+use signing::Signing;
+use vault::Vault;
+
+pub use api::spec;
+
+/// The name of a bastion that is alone.
+const NODE: &str = "main";
+/// How often the node renews its lease.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How often what is past is forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How long the sessions have to end in order when the bastion stops.
+const ORDERLY: Duration = Duration::from_secs(20);
+
+/// Why the bastion did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database cannot be opened.
+    #[error("database.url: {0}")]
+    Db(#[from] db::DbError),
+    /// The key file is missing, wrong or loose.
+    #[error("keys.file: {0}")]
+    Vault(#[from] vault::VaultError),
+    /// A signing key is damaged.
+    #[error(transparent)]
+    Signing(#[from] signing::SigningError),
+    /// Nothing could be recorded.
+    #[error("spool.dir: {0}")]
+    Spool(#[from] recordings::SpoolError),
+    /// Nothing could be kept.
+    #[error("store.url: {0}")]
+    Store(#[from] recordings::StoreError),
+    /// The policy document that rules cannot be used.
+    #[error("policies: {0}")]
+    Policies(#[from] Refused),
+    /// argon2 does not work here.
+    #[error(transparent)]
+    Passwords(#[from] passwords::PasswordError),
+    /// The certificate or its key cannot be used.
+    #[error("server.tls: {0}")]
+    Tls(#[from] door::TlsError),
+    /// The listener failed.
+    #[error("server.listen: {0}")]
+    Listen(#[from] std::io::Error),
+}
+
+/// Runs a bastion on `listener` until `shutdown`; then ends what lives in order.
+///
+/// # Errors
+/// [`ServeError`], naming the setting at fault.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let tasks = TaskTracker::new();
+    let app = start(config, &tasks, &shutdown).await?;
+    let door = door::Door::from_config(&app.config)?;
+    let local = listener.local_addr()?;
+    let endpoint = door::Guard::new(&app.config, local).around(api::routes(app.clone()));
+    tracing::info!(address = %app.config.server.public_url, "Castellan listens");
+    let served = door::serve(listener, endpoint, door, &tasks, shutdown.clone()).await;
+    // A door that failed must not leave the rest running.
+    shutdown.cancel();
+    tasks.close();
+    if timeout(ORDERLY, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time; what they recorded is sealed at the next start");
+    }
+    Ok(served?)
+}
+
+async fn start(
+    config: Config,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<Arc<App>, ServeError> {
+    let clock = Clock::system();
+    let db = Db::open(config.database.url.expose()).await?;
+    let vault = Arc::new(Vault::open(&config.keys.file, &db).await?);
+    let signing = Arc::new(Signing::open(&db, &vault, &clock).await?);
+    let node = db.begin_node(NODE, clock.millis()).await?;
+    let spool = Spool::open(spool_options(&config))?;
+    let store = open_store(&store_url(&config))?;
+    seal_what_a_crash_left(&db, &spool, &node, &clock).await?;
+
+    let origin = config.public_origin();
+    let tickets = tickets::Tickets::new(db.clone(), signing.clone(), clock.clone(), &origin);
+    let access = Access::open(db.clone(), tickets.clone(), spool.clone(), clock.clone()).await?;
+    let hub = Hub::new(HubParts {
+        db: db.clone(),
+        spool: spool.clone(),
+        tickets,
+        clock: clock.clone(),
+        node: node.clone(),
+        ws_base: config.ws_base(),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+    });
+    tasks.spawn(uploader(&config, &db, &spool, &store, &signing, &clock).run(shutdown.clone()));
+    tasks.spawn(keep_lease(db.clone(), node, clock.clone(), shutdown.clone()));
+    tasks.spawn(sweep(db.clone(), clock.clone(), shutdown.clone()));
+    Ok(Arc::new(App {
+        origins: config.allowed_origins(),
+        enrolment: Enrolment::new(db.clone(), vault.clone(), signing.clone(), clock.clone()),
+        library: Library::new(store.clone(), spool.clone()),
+        passwords: passwords::Passwords::new()?,
+        limits: Limits::new(&config.rate_limits),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+        config,
+        db,
+        vault,
+        signing,
+        access,
+        hub,
+        spool,
+        store,
+        clock,
+    }))
+}
+
+fn spool_options(config: &Config) -> SpoolOptions {
+    SpoolOptions {
+        dir: config.spool.dir.clone(),
+        min_free: config.spool.min_free.0,
+        durability: match config.recordings.durability {
+            config::Durability::Written => recordings::Durability::Written,
+            config::Durability::Synced => recordings::Durability::Synced,
+        },
+    }
+}
+
+fn store_url(config: &Config) -> String {
+    let (url, prefix) = (config.store.url.trim_end_matches('/'), config.store.prefix.trim_matches('/'));
+    if prefix.is_empty() { url.to_owned() } else { format!("{url}/{prefix}") }
+}
+
+fn uploader(
+    config: &Config,
+    db: &Db,
+    spool: &Spool,
+    store: &Store,
+    signing: &Arc<Signing>,
+    clock: &Clock,
+) -> Uploader {
+    let ledger = keeping::Rows { db: db.clone(), clock: clock.clone() };
+    let sealer = keeping::RecordingKey { signing: signing.clone(), issuer: config.public_origin() };
+    let options = UploadOptions {
+        compression: match config.recordings.compression {
+            config::Compression::Zstd => recordings::Compression::Zstd,
+            config::Compression::None => recordings::Compression::None,
+        },
+        now: || Clock::system().seconds(),
+        chance: clock::fraction,
+    };
+    Uploader::new(spool.clone(), store.clone(), Arc::new(ledger), Arc::new(sealer), options)
+}
+
+/// Ends the sessions of this node's earlier lives: their journals are sealed as they stood, their rows say so.
+async fn seal_what_a_crash_left(
+    db: &Db,
+    spool: &Spool,
+    node: &Node,
+    clock: &Clock,
+) -> Result<(), ServeError> {
+    let recovery = spool.recover().await?;
+    for aside in &recovery.aside {
+        tracing::error!(session = aside.session, path = %aside.path.display(), reason = aside.reason,
+            "a spool file is set aside");
+        let state = recordings::RecordingState::Failed { reason: aside.reason.clone() };
+        let rows = keeping::Rows { db: db.clone(), clock: clock.clone() };
+        if let Err(error) = recordings::Ledger::moved(&rows, &aside.session, &state).await {
+            tracing::error!(%error, "its row does not say so");
+        }
+    }
+    for journal in recovery.found.iter().filter(|journal| journal.end.is_none()) {
+        spool.seal_interrupted(&journal.header.facts.session, Reason::Error.as_str()).await?;
+    }
+    for session in db.abandoned_sessions(node).await? {
+        let end = sessions::End {
+            status: Reason::Error.status(),
+            reason: Reason::Error.as_str(),
+            exit_code: None,
+            exit_signal: None,
+        };
+        let now = clock.millis();
+        let entry = Entry::new(now, Actor::System, "session.end").on("session", &session.id);
+        db.end_session(&session.id, end, now, entry).await?;
+    }
+    Ok(())
+}
+
+async fn keep_lease(db: Db, node: Node, clock: Clock, shutdown: CancellationToken) {
+    every(HEARTBEAT, &shutdown, async || match db.renew_lease(&node, clock.millis()).await {
+        Ok(true) => {}
+        Ok(false) => tracing::error!("this node has lost its lease: no session can be opened until a restart"),
+        Err(error) => tracing::warn!(%error, "the lease is not renewed"),
+    })
+    .await;
+}
+
+async fn sweep(db: Db, clock: Clock, shutdown: CancellationToken) {
+    every(SWEEP, &shutdown, async || {
+        let now = clock.millis();
+        let swept: Result<(), DbError> = async {
+            db.forget_nonces(now).await?;
+            db.forget_tickets(now - 3600 * 1000).await
+        }
+        .await;
+        if let Err(error) = swept {
+            tracing::warn!(%error, "what is past is not forgotten yet");
+        }
+    })
+    .await;
+}
+
+async fn every(period: Duration, shutdown: &CancellationToken, work: impl AsyncFn()) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => work().await,
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What HTTP cannot say: close codes, pings, size limits, origin. One pump for every framed socket.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    Sink, SinkExt as _, Stream, StreamExt as _,
+    stream::{SplitSink, SplitStream},
+};
+use openapi::frames::{Control, Frame, FrameError, MAX_MESSAGE, close};
+use poem::{
+    Request,
+    http::header,
+    web::websocket::{CloseCode, Message as Ws, WebSocketConfig, WebSocketStream},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
+};
+
+use crate::{
+    api::error::ApiError,
+    session::{Close, Event, Message, Next, Outbox},
+};
+
+pub mod browser;
+mod plain;
+pub mod relay;
+
+/// How often every socket is pinged.
+const PING: Duration = Duration::from_secs(15);
+/// A socket from which nothing comes for this long is closed.
+const SILENCE: Duration = Duration::from_secs(35);
+/// The first message must come within this.
+const FIRST: Duration = Duration::from_secs(10);
+/// How long the close handshake may take.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Buffers as small as they can be: a thousand idle sessions must not cost a gigabyte. Messages are
+/// bounded by [`MAX_MESSAGE`].
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(4 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(512 * 1024)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+}
+
+/// The subprotocols that a client offers.
+fn offered(request: &Request) -> impl Iterator<Item = &str> {
+    request
+        .headers()
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+}
+
+/// Refuses what is no WebSocket upgrade before anything is looked up.
+fn require_upgrade(request: &Request) -> Result<(), ApiError> {
+    let upgrade = request.header("upgrade").is_some_and(|it| it.eq_ignore_ascii_case("websocket"));
+    let version = request.header("sec-websocket-version") == Some("13");
+    if upgrade && version && request.header("sec-websocket-key").is_some() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid_field("Upgrade", "this is a WebSocket; ask for an upgrade to version 13"))
+    }
+}
+
+/// How a socket's messages become the session's events.
+#[derive(Clone, Copy)]
+struct Side {
+    frame: fn(Frame) -> Event,
+    gone: fn(Option<Close>) -> Event,
+}
+
+const BROWSER: Side = Side { frame: Event::Browser, gone: Event::BrowserGone };
+const RELAY: Side = Side { frame: Event::Relay, gone: Event::RelayGone };
+
+/// Carries frames both ways until either end is done. Reading and writing go on side by side: a client
+/// that stops reading can still type.
+async fn pump(socket: WebSocketStream, side: Side, inbox: mpsc::Sender<Message>, outbox: Arc<Outbox>) {
+    let (sink, stream) = socket.split();
+    let read = read(stream, side, &inbox, &outbox);
+    let write = write(sink, &outbox, framed);
+    tokio::pin!(read, write);
+    let fault = tokio::select! {
+        fault = &mut read => fault,
+        () = &mut write => return leave(&inbox, (side.gone)(None)).await,
+    };
+    leave(&inbox, (side.gone)(fault)).await;
+    // The session may have a last word, if the socket still takes one.
+    let _ = timeout(GOODBYE, write).await;
+}
+
+async fn leave(inbox: &mpsc::Sender<Message>, gone: Event) {
+    // The session may be over already.
+    let _ = inbox.send(Message::Event(gone)).await;
+}
+
+/// Reads until the socket ends. Returns the fault, if the other end broke the protocol.
+async fn read(
+    mut stream: SplitStream<WebSocketStream>,
+    side: Side,
+    inbox: &mpsc::Sender<Message>,
+    outbox: &Outbox,
+) -> Option<Close> {
+    let mut patience = FIRST;
+    // Pings and pongs keep a socket, but are no first message.
+    let mut first_by = Some(Instant::now() + FIRST);
+    loop {
+        let by = first_by.unwrap_or_else(|| Instant::now() + patience);
+        let message = match timeout_at(by, next(&mut stream)).await {
+            Err(_) if first_by.is_some() => {
+                return Some(Close::new(close::PROTOCOL, "the first message must come within 10 s"));
+            }
+            Err(_) | Ok(Received::End) => return None,
+            Ok(Received::TooBig) => return Some(Close::new(close::TOO_BIG, "a message above 64 KiB")),
+            Ok(Received::Other) => continue,
+            Ok(Received::Text) => return Some(Close::new(close::PROTOCOL, "text where frames are binary")),
+            Ok(Received::Binary(message)) => message,
+        };
+        (first_by, patience) = (None, SILENCE);
+        match Frame::decode(message) {
+            Err(error) => return Some(Close::new(code(&error), error.to_string())),
+            Ok(Frame::Control(Control::Ping)) => outbox.push(Frame::Control(Control::Pong)),
+            Ok(Frame::Control(Control::Pong)) => {}
+            Ok(frame) => inbox.send(Message::Event((side.frame)(frame))).await.ok()?,
+        }
+    }
+}
+
+fn code(_: &FrameError) -> u16 {
+    close::PROTOCOL
+}
+
+enum Received {
+    Binary(Bytes),
+    Text,
+    Other,
+    TooBig,
+    End,
+}
+
+async fn next(stream: &mut (impl Stream<Item = std::io::Result<Ws>> + Unpin)) -> Received {
+    match stream.next().await {
+        Some(Ok(Ws::Binary(bytes))) => Received::Binary(bytes.into()),
+        Some(Ok(Ws::Text(_))) => Received::Text,
+        Some(Ok(Ws::Ping(_) | Ws::Pong(_))) => Received::Other,
+        Some(Err(error)) if is_too_big(&error) => Received::TooBig,
+        Some(Ok(Ws::Close(_)) | Err(_)) | None => Received::End,
+    }
+}
+
+/// poem hides tungstenite's capacity error in an I/O error's text.
+fn is_too_big(error: &std::io::Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    text.contains("too long") || text.contains("too big") || text.contains("space limit exceeded")
+}
+
+/// Sends what the outbox has, pings, and closes when it says so.
+async fn write(
+    mut sink: SplitSink<WebSocketStream, Ws>,
+    outbox: &Outbox,
+    encode: impl Fn(Frame) -> Option<Ws>,
+) {
+    let mut ping = interval_at(Instant::now() + PING, PING);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let next = tokio::select! {
+            next = outbox.next() => next,
+            _ = ping.tick() => Next::Frame(Frame::Control(Control::Ping)),
+        };
+        match next {
+            Next::Frame(frame) => {
+                let Some(message) = encode(frame) else { continue };
+                if !send(&mut sink, message, outbox).await {
+                    return;
+                }
+            }
+            Next::Close(close) => return say_goodbye(&mut sink, close).await,
+        }
+    }
+}
+
+/// Sends one message; gives up on a socket that is to be closed and takes nothing any more.
+async fn send(sink: &mut (impl Sink<Ws> + Unpin), message: Ws, outbox: &Outbox) -> bool {
+    let sending = sink.send(message);
+    tokio::pin!(sending);
+    loop {
+        let check = Instant::now() + Duration::from_secs(1);
+        match timeout_at(outbox.deadline().map_or(check, |by| by.min(check)), &mut sending).await {
+            Ok(sent) => return sent.is_ok(),
+            Err(_) if outbox.deadline().is_some_and(|by| Instant::now() >= by) => return false,
+            Err(_) => {}
+        }
+    }
+}
+
+async fn say_goodbye(sink: &mut (impl Sink<Ws> + Unpin), close: Close) {
+    let message = Ws::Close(Some((CloseCode::from(close.code), close.reason)));
+    let _ = timeout(GOODBYE, sink.send(message)).await;
+}
+
+/// Closes a socket that never reached a session.
+async fn refuse(mut socket: WebSocketStream, close: Close) {
+    say_goodbye(&mut socket, close).await;
+    // The other end's close, so that it sees ours and not a reset.
+    let _ = timeout(GOODBYE, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the shape of an encoder")]
+fn framed(frame: Frame) -> Option<Ws> {
+    Some(Ws::Binary(frame.encode().into()))
+}

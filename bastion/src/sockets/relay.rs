@@ -1,0 +1,92 @@
+//! An agent's socket: signed before the upgrade, its ticket spent after it.
+
+use std::sync::Arc;
+
+use openapi::frames::{SUBPROTOCOL, close};
+use poem::{
+    IntoResponse as _, Request, RequestBody, Response, handler, http::StatusCode, web::websocket::WebSocket,
+};
+use serde::Deserialize;
+
+use super::{RELAY, config, offered, pump, refuse, require_upgrade};
+use crate::{
+    api::{
+        callers::{app, peer},
+        error::ApiError,
+        signed_request,
+    },
+    hub::RelayRefused,
+    session::Close,
+};
+
+#[derive(Deserialize)]
+struct Query {
+    session_id: Option<String>,
+}
+
+/// `GET /agent/tty/relay?session_id=…`
+#[handler]
+pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response, ApiError> {
+    let (app, peer) = (app(request)?, peer(request)?);
+    if let Some(wait) = app.limits.anonymous.blocked(&peer.bucket()) {
+        return Err(ApiError::rate_limited(wait));
+    }
+    if request.header("origin").is_some() {
+        let detail = "Agents are no browsers: no Origin here.";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", detail));
+    }
+    let signed = signed_request(request, &app, bytes::Bytes::new());
+    let asset = app.enrolment.identify(&signed).await;
+    let asset = crate::api::counted(&app, &peer, asset)?;
+    require_upgrade(request)?;
+    if !offered(request).any(|protocol| protocol == SUBPROTOCOL) {
+        return Err(ApiError::invalid_field("Sec-WebSocket-Protocol", format!("must be {SUBPROTOCOL}")));
+    }
+    let query: Query = request.params().map_err(|error| ApiError::invalid_field("query", error.to_string()))?;
+    let session = query.session_id.ok_or_else(|| ApiError::invalid_field("session_id", "is required"))?;
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let token = bearer.ok_or_else(|| ApiError::invalid_field("Authorization", "the session's token is required"))?;
+    app.hub.expects(&asset.id, &session).map_err(refusal)?;
+    let token = token.to_owned();
+    let socket = websocket(request, body).await?;
+    let tracked = app.tasks.token();
+    Ok(socket
+        .protocols([SUBPROTOCOL])
+        .config(config())
+        .on_upgrade(move |socket| async move {
+            match app.hub.attach_relay(&asset.id, &session, &token).await {
+                Ok(attached) => pump(socket, RELAY, attached.inbox, attached.outbox).await,
+                Err(error) => {
+                    tracing::info!(session, %error, "a relay was refused");
+                    refuse(socket, Close::new(code(&error), error.to_string())).await;
+                }
+            }
+            drop(tracked);
+        })
+        .into_response())
+}
+
+/// The upgrade itself, refused in our words.
+pub(super) async fn websocket(request: &Request, body: &mut RequestBody) -> Result<WebSocket, ApiError> {
+    use poem::FromRequest as _;
+    WebSocket::from_request(request, body)
+        .await
+        .map_err(|error| ApiError::invalid_field("Upgrade", error.to_string()))
+}
+
+fn refusal(error: RelayRefused) -> ApiError {
+    match error {
+        RelayRefused::Gone => ApiError::new(StatusCode::GONE, "ended", "There is no such session any more."),
+        RelayRefused::Taken => ApiError::conflict("attached", "The session has its relay already."),
+        RelayRefused::Ticket(ref error) => ApiError::internal(error),
+    }
+}
+
+fn code(error: &RelayRefused) -> u16 {
+    match error {
+        RelayRefused::Gone => close::HOST_GONE,
+        RelayRefused::Taken => close::ELSEWHERE,
+        RelayRefused::Ticket(crate::tickets::TicketRefused::Bad) => close::TICKET,
+        RelayRefused::Ticket(_) => close::FAULT,
+    }
+}
