@@ -251,3 +251,6 @@ fn compressor(compression: Compression) -> io::Result<Option<Compressor<'static>
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
     Ok(Some(compressor))
 }
+
+#[cfg(test)]
+mod tests;

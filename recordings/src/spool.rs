@@ -152,7 +152,10 @@ pub(crate) struct Shelf {
 #[derive(Default)]
 struct ShelfState {
     live: HashSet<String>,
+    /// Finished, and taken by nobody yet.
     finished: BTreeSet<String>,
+    /// Taken for upload, and still here: found again, they must not be uploaded twice at once.
+    taken: HashSet<String>,
 }
 
 impl Shelf {
@@ -161,7 +164,11 @@ impl Shelf {
     }
 
     fn finished(&self, session: &str) {
-        self.state().finished.insert(session.to_owned());
+        let mut state = self.state();
+        if !state.taken.contains(session) {
+            state.finished.insert(session.to_owned());
+        }
+        drop(state);
         self.changed.notify_one();
     }
 }
@@ -271,7 +278,10 @@ impl Spool {
 
     /// Takes the finished recordings that nobody has taken yet.
     pub(crate) fn take_finished(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.inner.shelf.state().finished)
+        let mut state = self.inner.shelf.state();
+        let finished = std::mem::take(&mut state.finished);
+        state.taken.extend(finished.iter().cloned());
+        finished
     }
 
     /// Returns when there may be something to take.
@@ -316,6 +326,7 @@ impl Spool {
                 _ => (),
             }
         }
+        self.inner.shelf.state().taken.remove(session);
         Ok(())
     }
 
@@ -332,6 +343,7 @@ impl Spool {
             aside = path.with_extension(format!("{JOURNAL}.bad-{slug}-{n}"));
         }
         fs::rename(&path, &aside).map_err(io_at(&path))?;
+        self.inner.shelf.state().taken.remove(session);
         tracing::error!(session, reason, path = %aside.display(), "a journal was set aside");
         Ok(Aside { session: session.to_owned(), path: aside, reason: reason.to_owned() })
     }
@@ -423,14 +435,14 @@ impl Spool {
         }
         let mut recovery = Recovery::default();
         for session in sessions {
-            self.recover_one(&session, &mut recovery)?;
+            self.recover_one(&session, &mut recovery);
         }
         Ok(recovery)
     }
 
-    fn recover_one(&self, session: &str, recovery: &mut Recovery) -> Result<(), SpoolError> {
+    fn recover_one(&self, session: &str, recovery: &mut Recovery) {
         let Ok(_lease) = Lease::take(&self.inner.shelf, session) else {
-            return Ok(());
+            return;
         };
         match self.cut(session) {
             Ok(recovered) => {
@@ -439,9 +451,20 @@ impl Spool {
                 }
                 recovery.found.push(recovered);
             }
-            Err(error) => recovery.aside.push(self.set_aside(session, &error.to_string())?),
+            Err(error) => recovery.aside.push(self.leave(session, &error.to_string())),
         }
-        Ok(())
+    }
+
+    /// Sets aside what cannot be read; where even that fails it stays, and the start goes on.
+    fn leave(&self, session: &str, reason: &str) -> Aside {
+        self.set_aside(session, reason).unwrap_or_else(|error| {
+            tracing::error!(session, reason, %error, "a journal can be neither read nor set aside");
+            Aside {
+                session: session.to_owned(),
+                path: self.path(session, JOURNAL),
+                reason: reason.to_owned(),
+            }
+        })
     }
 
     fn cut(&self, session: &str) -> Result<Recovered, JournalError> {

@@ -38,6 +38,7 @@ use crate::store::{Keys, Store, StoreError};
 const PARALLEL: usize = 2;
 /// Up to this size an object is put in one request, above it in parts of this size.
 const PART: usize = 8 << 20;
+const PARTS_UNDER_WAY: usize = 2;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 
@@ -268,7 +269,8 @@ impl Uploader {
     }
 
     async fn put_cast(&self, key: &Path, packer: Packing) -> Result<Packed, UploadError> {
-        let mut writer = BufWriter::with_capacity(Arc::clone(&self.store.objects), key.clone(), PART);
+        let mut writer = BufWriter::with_capacity(Arc::clone(&self.store.objects), key.clone(), PART)
+            .with_max_concurrency(PARTS_UNDER_WAY);
         match pour(packer, &mut writer).await {
             Ok(packed) => {
                 writer.shutdown().await.map_err(UploadError::Put)?;

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::time::Duration;
@@ -198,18 +197,16 @@ fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> 
     Ok(())
 }
 
-/// Files written to and not yet synced, by inode.
+/// Files written to and not yet synced, by address (each is kept alive here).
 #[derive(Default)]
 pub(crate) struct Dirty {
-    files: Mutex<HashMap<u64, Arc<Target>>>,
+    files: Mutex<HashMap<usize, Arc<Target>>>,
 }
 
 impl Dirty {
     pub(crate) fn add(&self, target: Arc<Target>) {
-        if let Ok(metadata) = target.file.metadata() {
-            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.entry(metadata.ino()).or_insert(target);
-        }
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.entry(Arc::as_ptr(&target) as usize).or_insert(target);
     }
 
     fn sync(&self) {
