@@ -261,14 +261,17 @@ fn write(mut orders: mpsc::Receiver<Order>, durability: Durability, dirty: &Dirt
 fn write_one(order: Order, dirty: &Dirty) {
     let Order { tail, work, reply } = order;
     let ends = matches!(work, Work::Finish { .. });
-    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = tail.work(work);
+    let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = guard.work(work);
     if result.is_ok() {
-        dirty.add(tail.target());
+        dirty.add(guard.target());
     }
     if ends && result.is_ok() {
-        tail.lease.finished();
+        guard.lease.finished();
     }
+    drop(guard);
+    // Before the answer: who has it may drop its recorder, and the lease must go with that.
+    drop(tail);
     // A recorder that no longer listens has been dropped with its session.
     let _ = reply.send(result);
 }
@@ -302,6 +305,7 @@ fn write_group(group: &mut Vec<Order>) {
         if ends && result.is_ok() {
             tail.lock().unwrap_or_else(PoisonError::into_inner).lease.finished();
         }
+        drop(tail);
         let _ = reply.send(result);
     }
 }
