@@ -65,6 +65,19 @@ pub enum RecordingState {
     },
 }
 
+impl RecordingState {
+    /// The state's name, as it is kept and shown.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Recording => "recording",
+            Self::Spooled => "spooled",
+            Self::Uploading { .. } => "uploading",
+            Self::Stored(_) => "stored",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
 /// What lies in the store, and what is known of it. Hashes are SHA-256 in hex.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stored {

@@ -84,10 +84,13 @@ impl Tail {
         min_free: u64,
         lease: Lease,
     ) -> Result<Self, RecorderError> {
-        file.set_len(whole)?;
+        // Not without need: cutting also gives back the reserve that a crash left allocated behind the end.
+        if file.metadata()?.len() > whole {
+            file.set_len(whole)?;
+        }
         file.seek(SeekFrom::Start(whole))?;
         let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
-        // No reserve yet: on a full disk a journal must still be sealed as it stands.
+        // No new reserve yet: on a full disk a journal must still be sealed as it stands.
         Ok(Self { target, pos: whole, allocated: 0, cursor, min_free, lease })
     }
 

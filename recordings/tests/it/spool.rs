@@ -66,6 +66,7 @@ async fn below_min_free_none_starts_and_running_ones_can_still_end() {
     let refused = recorder.record(vec![output(6, b"after")]).await;
     assert!(matches!(refused, Err(RecorderError::NoSpace { .. })));
     recorder.finish(ms(2), "recording_failed", None).await.unwrap();
+    drop(spool);
     let found = world.spool().recover().await.unwrap().found;
     assert_eq!(found[0].output_offset, 6);
     assert_eq!(found[0].end.as_ref().unwrap().reason, "recording_failed");
@@ -137,7 +138,7 @@ async fn a_batch_that_does_not_continue_counts_for_nothing() {
     ));
     assert_eq!(recorder.output_offset(), 0);
     recorder.record(vec![output(0, b"one"), output(3, b"two")]).await.unwrap();
-    drop(recorder);
+    drop((recorder, spool));
     assert_eq!(world.spool().recover().await.unwrap().found[0].output_offset, 6);
 }
 
@@ -163,6 +164,7 @@ async fn a_session_goes_on_in_the_same_journal_after_a_crash() {
     say(&mut recorder, ms(1700), b"after").await;
     let exit = Exit { code: Some(3), signal: None };
     recorder.finish(ms(1800), "exit", Some(exit.clone())).await.unwrap();
+    drop(spool);
 
     let found = world.spool().recover().await.unwrap().found;
     assert_eq!(found[0].output_offset, 15);
@@ -202,6 +204,7 @@ async fn a_crash_between_any_two_bytes_is_recovered_from() {
                 assert!(found.end.is_none());
                 offsets.push(found.output_offset);
                 spool.seal_interrupted("s1", "host_gone").await.unwrap();
+                drop(spool);
                 let again = world.spool().recover().await.unwrap();
                 assert_eq!(again.found[0].output_offset, found.output_offset);
                 assert!(again.found[0].end.is_some());
@@ -219,6 +222,7 @@ async fn what_is_no_journal_is_set_aside_and_the_rest_is_found() {
     let world = World::new();
     let spool = world.spool();
     record(&spool, "good", 1).await;
+    drop(spool);
     let put = |name: &str, bytes: &[u8]| fs::write(world.spool_dir().join(name), bytes).unwrap();
     put("empty.journal", b"");
     put("other.journal", b"#!/bin/sh\nexit 0\n");
@@ -239,6 +243,26 @@ async fn what_is_no_journal_is_set_aside_and_the_rest_is_found() {
 }
 
 #[tokio::test]
+async fn a_journal_damaged_in_the_middle_keeps_its_rest_for_people() {
+    let world = World::new();
+    let spool = world.spool();
+    let mut recorder = spool.start(header("s1")).await.unwrap();
+    say(&mut recorder, ms(1), b"intact").await;
+    let path = world.spool_dir().join("s1.journal");
+    let intact = fs::metadata(&path).unwrap().len() as usize;
+    for _ in 0..30 {
+        say(&mut recorder, ms(2), &[b'x'; 100 << 10]).await;
+    }
+    recorder.finish(ms(3), "exit", None).await.unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[intact + 100] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let found = spool.recover().await.unwrap().found;
+    assert_eq!((found[0].output_offset, found[0].end.is_none()), (6, true));
+    assert!(fs::read(world.spool_dir().join("s1.journal.bad-tail")).unwrap() == bytes[intact..]);
+}
+
+#[tokio::test]
 async fn recovery_leaves_running_recordings_alone() {
     let world = World::new();
     let spool = world.spool();
@@ -255,6 +279,7 @@ async fn fifty_sessions_at_once_each_get_their_own_bytes() {
         let sessions: Vec<String> = (0..50).map(|n| format!("s{n}")).collect();
         let all = sessions.iter().map(|session| record(&spool, session, 20));
         futures_util::future::join_all(all).await;
+        drop(spool);
         let found = world.spool().recover().await.unwrap().found;
         assert_eq!(found.len(), 50);
         assert!(found.iter().all(|one| one.end.is_some() && one.output_offset == found[0].output_offset));

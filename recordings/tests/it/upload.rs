@@ -114,6 +114,7 @@ async fn survives(fault: Fault, compression: Compression, lines: u64, width: usi
             })
             .await;
             // The process dies here; the next one finds what it left.
+            drop(spool);
             spool = world.spool();
             book = Arc::new(Book::default());
             if spool.recover().await.unwrap().found.is_empty() {
@@ -196,6 +197,7 @@ async fn a_seal_once_made_stays_the_same() {
     )
     .await;
     let kept = std::fs::read(world.spool_dir().join("s1.seal")).unwrap();
+    drop(spool);
     let spool = world.spool();
     spool.recover().await.unwrap();
     let late =

@@ -64,7 +64,8 @@ impl World {
 
     pub(crate) fn spooled_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.spool_dir()).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != ".lock").collect()
     }
 }
 
