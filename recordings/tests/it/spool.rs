@@ -81,6 +81,14 @@ async fn a_spool_that_cannot_be_a_folder_says_where() {
     assert!(error.to_string().contains("/spool"), "{error}");
 }
 
+#[test]
+fn a_spool_in_use_is_nobody_elses() {
+    let world = World::new();
+    let _spool = world.spool();
+    let options = SpoolOptions { dir: world.spool_dir(), min_free: 0, durability: Durability::Written };
+    assert!(matches!(Spool::open(options), Err(SpoolError::InUse(_))));
+}
+
 #[tokio::test]
 async fn a_removed_folder_admits_nobody() {
     let world = World::new();
