@@ -157,3 +157,6 @@ fn put_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(most).collect()
 }
+
+#[cfg(test)]
+mod tests;

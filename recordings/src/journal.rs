@@ -34,6 +34,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const PREAMBLE: [u8; 16] = *b"CSTLJRNL\x00\x01\x00\x00\x00\x00\x00\x00";
 pub(crate) const HEAD_LEN: usize = 28;
 const MAX_PAYLOAD: usize = 1 << 20;
+/// Bytes of the longest record.
+pub(crate) const MAX_RECORD: u64 = (HEAD_LEN + MAX_PAYLOAD) as u64;
 const NO_ECHO: u8 = 1;
 
 /// What a recording is about: signed, and the root of its hash chain.
@@ -387,3 +389,6 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
     Ok(have)
 }
+
+#[cfg(test)]
+mod tests;

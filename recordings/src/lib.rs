@@ -8,6 +8,7 @@
 pub mod asciicast;
 pub mod chunks;
 pub mod journal;
+pub mod ledger;
 pub mod playback;
 pub mod recorder;
 mod render;
@@ -20,9 +21,10 @@ mod writer;
 
 pub use chunks::{Chunk, Compression, Index};
 pub use journal::{End, Event, Exit, Facts, Header, Kind};
+pub use ledger::{Ledger, LedgerError, RecordingState, Stored};
 pub use playback::{Cast, Library, PlaybackError};
 pub use recorder::{Recorder, RecorderError};
 pub use seal::{SealError, Sealer};
 pub use spool::{Aside, Durability, Recovered, Recovery, Spool, SpoolError, SpoolOptions};
 pub use store::{Store, StoreError, open_store};
-pub use upload::{Ledger, LedgerError, RecordingState, Stored, UploadOptions, Uploader};
+pub use upload::{UploadOptions, Uploader};

@@ -14,10 +14,10 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::chunks::{Chunk, Compression, Index};
 use crate::journal::JournalError;
+use crate::ledger::Stored;
 use crate::render::Render;
 use crate::spool::{Spool, SpoolError};
 use crate::store::{Keys, Store, StoreError};
-use crate::upload::Stored;
 
 /// Stored bytes fetched at a time: enough for a fast store, little enough to seek.
 const FETCH: u64 = 512 << 10;

@@ -81,3 +81,6 @@ pub(crate) fn claims(issuer: &str, header: &Header, end: &End, sums: &Sums<'_>) 
         "input": header.records_input,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! The folder of journals: who may start one, which are being written, which wait for upload, what a crash left.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufReader, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +14,20 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Notify, mpsc};
 
-use crate::journal::{Cursor, End, Entry, Exit, Header, JournalError, Kind, PREAMBLE, Reader};
+use crate::journal::{Cursor, End, Header, JournalError, PREAMBLE};
 use crate::recorder::{Recorder, RecorderError};
 use crate::writer::{self, Dirty, Order, Tail};
+
+mod recovery;
+
+pub use recovery::{Aside, Recovered, Recovery};
+use recovery::{Scan, scan};
 
 /// Batches that wait for the writer thread. When it is full, recorders wait: their sessions' output stands still.
 const ORDERS: usize = 1024;
 const JOURNAL: &str = "journal";
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// When a batch counts as recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,48 +91,12 @@ pub enum SpoolError {
     /// The recorder failed.
     #[error(transparent)]
     Recorder(#[from] RecorderError),
+    /// Another process uses the spool.
+    #[error("{}: another process uses this spool", .0.display())]
+    InUse(PathBuf),
     /// The program is stopping.
     #[error("the spool has stopped")]
     Stopped,
-}
-
-/// A journal found at start.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    /// What it said at the start.
-    pub header: Header,
-    /// Offset after the last whole output record.
-    pub output_offset: u64,
-    /// Offset after the last whole input record.
-    pub input_offset: u64,
-    /// Time of the last whole record.
-    pub last_at: Duration,
-    /// How the shell ended, if that was recorded.
-    pub exit: Option<Exit>,
-    /// The end, if the recording was finished: it is then queued for upload.
-    pub end: Option<End>,
-    /// Bytes of a torn last record that were cut off.
-    pub cut: u64,
-}
-
-/// A file that is no journal (any more), kept beside under another name.
-#[derive(Clone, Debug)]
-pub struct Aside {
-    /// The session its name speaks of.
-    pub session: String,
-    /// Where it is now.
-    pub path: PathBuf,
-    /// Why.
-    pub reason: String,
-}
-
-/// What a crash left.
-#[derive(Clone, Debug, Default)]
-pub struct Recovery {
-    /// Every readable journal, by session id.
-    pub found: Vec<Recovered>,
-    /// What could not be read.
-    pub aside: Vec<Aside>,
 }
 
 /// The folder of journals and its writer; clones are the same spool.
@@ -142,8 +113,9 @@ struct Inner {
 }
 
 /// Which journals are being written, and which are finished.
-#[derive(Default)]
 pub(crate) struct Shelf {
+    /// Locked as long as anything may still write here: another process would cut journals under our feet.
+    _lock: File,
     state: Mutex<ShelfState>,
     /// One permit says that there is something in `finished`; the uploader waits on it.
     changed: Notify,
@@ -152,7 +124,10 @@ pub(crate) struct Shelf {
 #[derive(Default)]
 struct ShelfState {
     live: HashSet<String>,
+    /// Finished, and taken by nobody yet.
     finished: BTreeSet<String>,
+    /// Taken for upload, and still here: found again, they must not be uploaded twice at once.
+    taken: HashSet<String>,
 }
 
 impl Shelf {
@@ -161,7 +136,11 @@ impl Shelf {
     }
 
     fn finished(&self, session: &str) {
-        self.state().finished.insert(session.to_owned());
+        let mut state = self.state();
+        if !state.taken.contains(session) {
+            state.finished.insert(session.to_owned());
+        }
+        drop(state);
         self.changed.notify_one();
     }
 }
@@ -192,7 +171,8 @@ impl Drop for Lease {
 }
 
 impl Spool {
-    /// Opens the folder (made if missing, mode 0700), sees that it can be written, starts the writer.
+    /// Opens the folder (made if missing, mode 0700), sees that it can be written, starts the writer. A predecessor
+    /// that is just leaving is waited for, 5 s at most.
     ///
     /// # Errors
     /// If any of that fails; the message names the path.
@@ -202,10 +182,12 @@ impl Spool {
         let probe = options.dir.join(".probe");
         fs::write(&probe, b"probe").map_err(at(&probe))?;
         fs::remove_file(&probe).map_err(at(&probe))?;
+        let lock = lock(&options.dir)?;
         let (orders, receiver) = mpsc::channel(ORDERS);
         let dirty = Arc::new(Dirty::default());
         writer::start(receiver, options.durability, Arc::clone(&dirty)).map_err(at(&options.dir))?;
-        Ok(Self { inner: Arc::new(Inner { options, orders, dirty, shelf: Arc::default() }) })
+        let shelf = Arc::new(Shelf { _lock: lock, state: Mutex::default(), changed: Notify::new() });
+        Ok(Self { inner: Arc::new(Inner { options, orders, dirty, shelf }) })
     }
 
     /// Whether a session may start: the spool is writable and has `min_free` bytes. Cheap.
@@ -271,7 +253,10 @@ impl Spool {
 
     /// Takes the finished recordings that nobody has taken yet.
     pub(crate) fn take_finished(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.inner.shelf.state().finished)
+        let mut state = self.inner.shelf.state();
+        let finished = std::mem::take(&mut state.finished);
+        state.taken.extend(finished.iter().cloned());
+        finished
     }
 
     /// Returns when there may be something to take.
@@ -316,6 +301,7 @@ impl Spool {
                 _ => (),
             }
         }
+        self.inner.shelf.state().taken.remove(session);
         Ok(())
     }
 
@@ -332,6 +318,7 @@ impl Spool {
             aside = path.with_extension(format!("{JOURNAL}.bad-{slug}-{n}"));
         }
         fs::rename(&path, &aside).map_err(io_at(&path))?;
+        self.inner.shelf.state().taken.remove(session);
         tracing::error!(session, reason, path = %aside.display(), "a journal was set aside");
         Ok(Aside { session: session.to_owned(), path: aside, reason: reason.to_owned() })
     }
@@ -404,85 +391,6 @@ impl Spool {
         let tail = Tail::reopen(file, whole, cursor, self.inner.options.min_free, lease)?;
         Ok(Recorder::new(session.to_owned(), tail, self.inner.orders.clone()))
     }
-
-    fn recover_all(&self) -> Result<Recovery, SpoolError> {
-        let dir = &self.inner.options.dir;
-        let mut sessions = BTreeSet::new();
-        let mut seals = BTreeSet::new();
-        for entry in fs::read_dir(dir).map_err(io_at(dir))? {
-            let name = entry.map_err(io_at(dir))?.file_name();
-            let name = name.to_string_lossy();
-            if let Some(session) = name.strip_suffix(".journal") {
-                sessions.insert(session.to_owned());
-            } else if let Some(session) = name.strip_suffix(".seal").or(name.strip_suffix(".seal-new")) {
-                seals.insert(session.to_owned());
-            }
-        }
-        for orphan in seals.difference(&sessions) {
-            self.discard(orphan)?;
-        }
-        let mut recovery = Recovery::default();
-        for session in sessions {
-            self.recover_one(&session, &mut recovery)?;
-        }
-        Ok(recovery)
-    }
-
-    fn recover_one(&self, session: &str, recovery: &mut Recovery) -> Result<(), SpoolError> {
-        let Ok(_lease) = Lease::take(&self.inner.shelf, session) else {
-            return Ok(());
-        };
-        match self.cut(session) {
-            Ok(recovered) => {
-                if recovered.end.is_some() {
-                    self.inner.shelf.finished(session);
-                }
-                recovery.found.push(recovered);
-            }
-            Err(error) => recovery.aside.push(self.set_aside(session, &error.to_string())?),
-        }
-        Ok(())
-    }
-
-    fn cut(&self, session: &str) -> Result<Recovered, JournalError> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(session, JOURNAL))?;
-        let Scan { mut recovered, whole, .. } = scan(&file)?;
-        if recovered.header.facts.session != session {
-            return Err(JournalError::NoStart);
-        }
-        recovered.cut = file.metadata()?.len().saturating_sub(whole);
-        if recovered.cut > 0 {
-            tracing::warn!(session, bytes = recovered.cut, "a torn record was cut off a journal");
-            file.set_len(whole)?;
-            file.sync_all()?;
-        }
-        Ok(recovered)
-    }
-}
-
-struct Scan {
-    recovered: Recovered,
-    whole: u64,
-    cursor: Cursor,
-}
-
-/// Reads a journal from its start to its last whole record.
-fn scan(file: &File) -> Result<Scan, JournalError> {
-    let (mut reader, header) = Reader::open(BufReader::with_capacity(1 << 16, file))?;
-    let (mut exit, mut end) = (None, None);
-    while end.is_none()
-        && let Some(record) = reader.next()?
-    {
-        match record.entry {
-            Entry::Event(Kind::Exit(how)) => exit = Some(how),
-            Entry::End(what) => end = Some(what),
-            Entry::Event(_) | Entry::Start(_) => (),
-        }
-    }
-    let (whole, cursor) = (reader.whole(), reader.cursor());
-    let Cursor { at: last_at, output: output_offset, input: input_offset, .. } = cursor;
-    let recovered = Recovered { header, output_offset, input_offset, last_at, exit, end, cut: 0 };
-    Ok(Scan { recovered, whole, cursor })
 }
 
 /// Sees that a session id can be a file name and an object's key.
@@ -493,6 +401,21 @@ pub(crate) fn checked(session: &str) -> Result<&str, SpoolError> {
     } else {
         Err(SpoolError::Header("the session id must be 1 to 64 letters, digits, '-' and '_'"))
     }
+}
+
+/// Takes the folder for this process; the system gives it back however the process ends.
+fn lock(dir: &Path) -> Result<File, SpoolError> {
+    let path = dir.join(".lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(io_at(&path))?;
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(SpoolError::Io { path, source }),
+        }
+    }
+    Err(SpoolError::InUse(dir.to_owned()))
 }
 
 fn check(header: &Header) -> Result<(), SpoolError> {

@@ -64,6 +64,8 @@ pub fn open_store(url: &str) -> Result<Store, StoreError> {
     let refuse = |why: String| StoreError::Url { url: url.to_owned(), why };
     let parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
     match parsed.scheme() {
+        // "file:folder" would parse too, as one at the root of the file system.
+        "file" if !url.starts_with("file:///") => Err(refuse("it needs an absolute path: file:///…".into())),
         "file" => open_folder(parsed.to_file_path().map_err(|()| refuse("not an absolute path".into()))?),
         "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" => {
             let settings = std::env::vars_os()

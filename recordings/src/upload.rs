@@ -8,7 +8,6 @@ use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -18,7 +17,6 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -29,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::chunks::{Compression, PackError, Packed, Packer, seconds};
-use crate::journal::Exit;
+use crate::ledger::{Ledger, LedgerError, RecordingState, Stored};
 use crate::seal::{SealError, Sealer, Sums, claims};
 use crate::spool::{Spool, SpoolError};
 use crate::store::{Keys, Store, StoreError};
@@ -38,80 +36,9 @@ use crate::store::{Keys, Store, StoreError};
 const PARALLEL: usize = 2;
 /// Up to this size an object is put in one request, above it in parts of this size.
 const PART: usize = 8 << 20;
+const PARTS_UNDER_WAY: usize = 2;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
-
-/// Where a recording is on its way.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RecordingState {
-    /// Being recorded.
-    Recording,
-    /// Finished; waits in the spool.
-    Spooled,
-    /// Being uploaded, or waiting to try again.
-    Uploading {
-        /// The try, from 1.
-        attempt: u32,
-        /// Why the last one failed, if it did.
-        reason: Option<String>,
-    },
-    /// In the store, read back.
-    Stored(Box<Stored>),
-    /// Cannot be stored; the journal is kept aside in the spool.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// What lies in the store, and what is known of it. Hashes are SHA-256 in hex.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stored {
-    /// Key of the cast; index and seal lie beside it.
-    pub key: String,
-    /// Bytes of the stored object.
-    pub size: u64,
-    /// Bytes of the plain cast.
-    pub plain_size: u64,
-    /// Of the stored object.
-    pub sha256: String,
-    /// Of the plain cast.
-    pub plain_sha256: String,
-    /// Of the seal's file.
-    pub seal_sha256: String,
-    /// Seconds from the first to the last record.
-    pub duration: f64,
-    /// When the session ended: RFC 3339, UTC, milliseconds.
-    pub ended: String,
-    /// Why it ended.
-    pub reason: String,
-    /// How the shell ended, if known.
-    pub exit: Option<Exit>,
-    /// Whether it was sealed after a crash.
-    pub recovered: bool,
-    /// Raw bytes the host printed, as recorded.
-    pub output_bytes: u64,
-    /// Raw bytes known to be lost.
-    pub lost_bytes: u64,
-    /// Chunks.
-    pub chunks: u64,
-    /// Last value of the hash chain.
-    pub head: String,
-    /// How the cast is stored.
-    pub compression: Compression,
-}
-
-/// Why a state could not be kept.
-#[derive(Debug, thiserror::Error)]
-#[error("the recording's state could not be kept: {0}")]
-pub struct LedgerError(pub String);
-
-/// Keeps the state of every recording. `Stored` and `Failed` are told until taken, and may be told twice.
-#[async_trait]
-pub trait Ledger: Send + Sync + 'static {
-    /// The recording of `session` is now in `state`.
-    async fn moved(&self, session: &str, state: &RecordingState) -> Result<(), LedgerError>;
-}
 
 /// How to upload.
 #[derive(Clone, Copy, Debug)]
@@ -268,7 +195,8 @@ impl Uploader {
     }
 
     async fn put_cast(&self, key: &Path, packer: Packing) -> Result<Packed, UploadError> {
-        let mut writer = BufWriter::with_capacity(Arc::clone(&self.store.objects), key.clone(), PART);
+        let mut writer = BufWriter::with_capacity(Arc::clone(&self.store.objects), key.clone(), PART)
+            .with_max_concurrency(PARTS_UNDER_WAY);
         match pour(packer, &mut writer).await {
             Ok(packed) => {
                 writer.shutdown().await.map_err(UploadError::Put)?;

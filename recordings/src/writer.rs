@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::time::Duration;
@@ -85,10 +84,13 @@ impl Tail {
         min_free: u64,
         lease: Lease,
     ) -> Result<Self, RecorderError> {
-        file.set_len(whole)?;
+        // Not without need: cutting also gives back the reserve that a crash left allocated behind the end.
+        if file.metadata()?.len() > whole {
+            file.set_len(whole)?;
+        }
         file.seek(SeekFrom::Start(whole))?;
         let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
-        // No reserve yet: on a full disk a journal must still be sealed as it stands.
+        // No new reserve yet: on a full disk a journal must still be sealed as it stands.
         Ok(Self { target, pos: whole, allocated: 0, cursor, min_free, lease })
     }
 
@@ -198,18 +200,16 @@ fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> 
     Ok(())
 }
 
-/// Files written to and not yet synced, by inode.
+/// Files written to and not yet synced, by address (each is kept alive here).
 #[derive(Default)]
 pub(crate) struct Dirty {
-    files: Mutex<HashMap<u64, Arc<Target>>>,
+    files: Mutex<HashMap<usize, Arc<Target>>>,
 }
 
 impl Dirty {
     pub(crate) fn add(&self, target: Arc<Target>) {
-        if let Ok(metadata) = target.file.metadata() {
-            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.entry(metadata.ino()).or_insert(target);
-        }
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.entry(Arc::as_ptr(&target) as usize).or_insert(target);
     }
 
     fn sync(&self) {
@@ -264,14 +264,17 @@ fn write(mut orders: mpsc::Receiver<Order>, durability: Durability, dirty: &Dirt
 fn write_one(order: Order, dirty: &Dirty) {
     let Order { tail, work, reply } = order;
     let ends = matches!(work, Work::Finish { .. });
-    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = tail.work(work);
+    let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = guard.work(work);
     if result.is_ok() {
-        dirty.add(tail.target());
+        dirty.add(guard.target());
     }
     if ends && result.is_ok() {
-        tail.lease.finished();
+        guard.lease.finished();
     }
+    drop(guard);
+    // Before the answer: who has it may drop its recorder, and the lease must go with that.
+    drop(tail);
     // A recorder that no longer listens has been dropped with its session.
     let _ = reply.send(result);
 }
@@ -305,6 +308,7 @@ fn write_group(group: &mut Vec<Order>) {
         if ends && result.is_ok() {
             tail.lock().unwrap_or_else(PoisonError::into_inner).lease.finished();
         }
+        drop(tail);
         let _ = reply.send(result);
     }
 }
