@@ -21,10 +21,13 @@ pub use unix::*;
 mod unix {
     use std::{
         ffi::{CStr, CString, c_char},
+        fs::File,
         io, mem,
         os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         ptr,
     };
+
+    use tokio::io::unix::AsyncFd;
 
     use super::Account;
 
@@ -95,6 +98,15 @@ mod unix {
             }
             Ok(copy)
         }
+    }
+
+    /// Lets the runtime tell when a terminal can be read or written.
+    ///
+    /// # Errors
+    /// When there is no runtime, or it watches no more.
+    pub fn watch(terminal: OwnedFd) -> io::Result<AsyncFd<File>> {
+        // SAFETY: a `File` owns its descriptor and gives the same one until it is dropped.
+        unsafe { AsyncFd::register(File::from(terminal)) }.map_err(io::Error::from)
     }
 
     /// Whether the terminal echoes what is typed; true when it cannot be asked.

@@ -136,7 +136,7 @@ fn start(command: &CommandBuilder, request: &Request) -> Result<(Terminal, Proce
     let pair = native_pty_system().openpty(size).map_err(|error| failed(&error))?;
     let master = pair.master.as_raw_fd().ok_or_else(|| failed(&"no terminal"))?;
     let near = platform::duplicate_nonblocking(master).map_err(|error| failed(&error))?;
-    let terminal = AsyncFd::new(File::from(near)).map_err(|error| failed(&error))?;
+    let terminal = platform::watch(near).map_err(|error| failed(&error))?;
     // Before the start, so that no end goes unheard.
     let ended = unix::signal(unix::SignalKind::child()).map_err(|error| failed(&error))?;
     let child: Box<dyn portable_pty::Child> =
