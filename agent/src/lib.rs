@@ -179,7 +179,8 @@ async fn know(client: &Client, identity: &Identity, pin: Option<&str>) -> Result
         match Trust::establish(client, identity, pin).await {
             Err(TrustError::Client(error)) => {
                 tracing::warn!(%error, "the bastion's keys are not to be had; trying again");
-                tokio::time::sleep(backoff.next(CAP, &mut rand::rng())).await;
+                let wait = backoff.next(CAP, &mut rand::rng());
+                tokio::time::sleep(wait).await;
             }
             known => return known,
         }

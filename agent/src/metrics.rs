@@ -1,5 +1,7 @@
 //! What the host is and how it is doing, for people to read; measured off the async threads.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use openapi::agents::{Metrics, StaticInfo, clean};
 use serde_json::{Value, json};
 use sysinfo::{Disks, Networks, System};
@@ -94,14 +96,14 @@ fn nics() -> Value {
     let mut rows: Vec<(String, Value)> = networks
         .iter()
         .map(|(name, data)| {
-            let addresses: Vec<String> =
-                data.ip_networks().iter().take(LIST_MAX).map(|network| network.addr.to_string()).collect();
+            // Neither interfaces nor their addresses come in an order; without one they would look changed each time.
+            let addresses: BTreeSet<IpAddr> = data.ip_networks().iter().map(|network| network.addr).collect();
+            let addresses: Vec<IpAddr> = addresses.into_iter().take(LIST_MAX).collect();
             let name = name.to_string_lossy().into_owned();
             let row = json!({"name": text(&name), "addresses": addresses});
             (name, row)
         })
         .collect();
-    // The list comes in no order; without one it would look changed each time.
     rows.sort_by(|a, b| a.0.cmp(&b.0));
     rows.into_iter().take(LIST_MAX).map(|(_, row)| row).collect()
 }

@@ -9,34 +9,41 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Rounds of SIGKILL, since a process may fork while it is looked for.
 const ROUNDS: usize = 20;
 
-/// Tells every process of the session to go: the shell's exit makes them go too, so this is the polite way.
-pub fn hang_up(leader: u32, session: &str) {
-    for pid in members(leader, session) {
-        platform::signal(pid, libc::SIGHUP);
-        // A stopped job hears SIGHUP only when it goes on.
-        platform::signal(pid, libc::SIGCONT);
-    }
+/// Tells the session's first process to go, as the loss of its terminal does; a shell passes it on to its jobs.
+pub fn hang_up(leader: u32) {
+    platform::signal(leader, libc::SIGHUP);
+    // A stopped one hears it only when it goes on.
+    platform::signal(leader, libc::SIGCONT);
 }
 
-/// Ends every process of the session: SIGHUP, then within `grace` SIGKILL, until none is left.
+/// Ends every process of the session: SIGHUP, then after `grace` SIGKILL, until none is left.
 pub async fn end(leader: u32, session: &str, grace: Duration) {
-    hang_up(leader, session);
     let patience = tokio::time::Instant::now() + grace;
-    while tokio::time::Instant::now() < patience {
-        if members(leader, session).is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut left = look(leader, session).await;
+    for &pid in &left {
+        hang_up(pid);
+    }
+    let mut pause = Duration::from_millis(10);
+    while !left.is_empty() && tokio::time::Instant::now() < patience {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(320));
+        left = look(leader, session).await;
     }
     for _ in 0..ROUNDS {
-        let left = members(leader, session);
         if left.is_empty() {
             return;
         }
         left.into_iter().for_each(|pid| platform::signal(pid, libc::SIGKILL));
         tokio::time::sleep(Duration::from_millis(20)).await;
+        left = look(leader, session).await;
     }
     tracing::warn!(session, "processes are left after the session's end");
+}
+
+/// Looks for the session's processes off the async threads: `/proc` may be long.
+async fn look(leader: u32, session: &str) -> Vec<u32> {
+    let session = session.to_owned();
+    tokio::task::spawn_blocking(move || members(leader, &session)).await.unwrap_or_default()
 }
 
 /// A line of `/proc/<pid>/stat`, as far as it matters.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use openapi::{
     agents::PendingSession,
     frames::{Control, Frame, MAX_DATA, close},
+    ticket::RelayClaims,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,7 +21,7 @@ use crate::{
     stream::{Input, Output, StreamError},
     tasks::Seat,
     trust::TrustError,
-    wire::{self, DialError, Incoming, Wire},
+    wire::{self, DialError, Incoming, Relay, Wire},
 };
 
 /// Silence after which an ended shell's terminal is done.
@@ -29,8 +30,8 @@ const DRAIN_SILENCE: Duration = Duration::from_millis(500);
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the bastion may take to close after the exit.
 const CLOSING: Duration = Duration::from_secs(60);
-/// How long a stopped session may take in all.
-const STOPPING: Duration = Duration::from_secs(8);
+/// How long a stopped session's shell may take to end by itself and tell how.
+const STOPPING: Duration = processes::GRACE;
 
 /// Why a session was not served.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +67,8 @@ enum Parting {
 /// # Errors
 /// [`RelayError`], before there is a shell.
 pub(crate) async fn serve(agent: &Agent, task: &PendingSession, seat: &Seat) -> Result<(), RelayError> {
-    let claims = agent.trust.relay_claims(&agent.client, &agent.identity, &task.token).await?;
-    if claims.sid != task.session_id {
-        return Err(RelayError::Session);
-    }
-    let mut wire =
-        wire::dial(&agent.client, &agent.identity, &agent.key, &task.relay_url, &task.token).await?;
+    let Some(dialled) = seat.stop().run_until_cancelled(dial(agent, task)).await else { return Ok(()) };
+    let (claims, mut wire) = dialled?;
     seat.start();
     let request = Request {
         session_id: claims.sid,
@@ -96,11 +93,23 @@ pub(crate) async fn serve(agent: &Agent, task: &PendingSession, seat: &Seat) -> 
     wire.close(code, reason).await;
     // Without resume every parting ends the shell.
     if agent.kill_on_end {
-        session.process.end(processes::GRACE).await;
+        // Who was told to stop has had the time.
+        let grace = if parting == Parting::Over { Duration::ZERO } else { processes::GRACE };
+        session.process.end(grace).await;
     } else {
         session.process.hang_up(&session.terminal);
     }
     Ok(())
+}
+
+/// Checks that the task is the bastion's and for this agent, and opens its relay.
+async fn dial(agent: &Agent, task: &PendingSession) -> Result<(RelayClaims, Relay), RelayError> {
+    let Agent { client, identity, key, trust, .. } = agent;
+    let claims = trust.relay_claims(client, identity, &task.token).await?;
+    if claims.sid != task.session_id {
+        return Err(RelayError::Session);
+    }
+    Ok((claims, wire::dial(client, identity, key, &task.relay_url, &task.token).await?))
 }
 
 impl Parting {
@@ -183,7 +192,13 @@ impl Session {
             room > 0 && wire.takes_output() && !self.closed && !matches!(self.phase, Phase::Told { .. });
         let typed = self.input.next().cloned().filter(|_| wire.takes_input());
         let running = matches!(self.phase, Phase::Running);
-        let deadline = self.deadline(wire.silent_at(), reads);
+        if let Phase::Draining { silent_at, .. } = &mut self.phase
+            && !reads
+        {
+            // What is not read cannot be silent.
+            *silent_at = Instant::now() + DRAIN_SILENCE;
+        }
+        let deadline = self.deadline(wire.silent_at());
         // What was typed is sampled before it is written: the terminal may change by it.
         if typed.is_some() {
             self.sample_echo(wire);
@@ -201,12 +216,11 @@ impl Session {
     }
 
     /// The earliest moment at which something must happen by itself.
-    fn deadline(&self, silent_at: Instant, reads: bool) -> Instant {
+    fn deadline(&self, silent_at: Instant) -> Instant {
         let phase = match &self.phase {
             Phase::Running => silent_at,
-            // A window that is spent is no silence of the terminal.
-            Phase::Draining { silent_at, until, .. } if reads => (*silent_at).min(*until),
-            Phase::Draining { until, .. } | Phase::Told { until } => *until,
+            Phase::Draining { silent_at, until, .. } => (*silent_at).min(*until),
+            Phase::Told { until } => *until,
         };
         phase.min(silent_at).min(self.stopping.unwrap_or(silent_at))
     }

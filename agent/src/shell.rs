@@ -102,6 +102,8 @@ pub enum Process {
         ended: unix::Signal,
         /// The session's id, which marks the shell's descendants.
         session_id: String,
+        /// Whether its end was seen: its number may be another process's from then on.
+        over: bool,
     },
     /// None: it ends when its terminal does.
     None {
@@ -142,7 +144,8 @@ fn start(command: &CommandBuilder, request: &Request) -> Result<(Terminal, Proce
     let child: Box<dyn portable_pty::Child> =
         pair.slave.spawn_command(command.clone()).map_err(|error| failed(&error))?;
     let child = child.downcast::<Child>().map_err(|_| failed(&"no child process"))?;
-    let process = Process::Child { child: *child, ended, session_id: request.session_id.clone() };
+    let process =
+        Process::Child { child: *child, ended, session_id: request.session_id.clone(), over: false };
     Ok((Terminal::Pty(terminal), process))
 }
 
@@ -318,8 +321,9 @@ impl Process {
     /// Whatever the kernel says.
     pub async fn exit(&mut self, terminal: &Terminal) -> io::Result<Exit> {
         match self {
-            Self::Child { child, ended, .. } => loop {
+            Self::Child { child, ended, over, .. } => loop {
                 if let Some(status) = child.try_wait()? {
+                    *over = true;
                     let signal = status.signal().map(platform::signal_name);
                     return Ok(Exit { code: status.code(), signal });
                 }
@@ -332,23 +336,23 @@ impl Process {
         }
     }
 
-    /// Asks the shell and its processes to go (SIGHUP), as a lost terminal does.
+    /// Asks the shell to go (SIGHUP), as a lost terminal does.
     pub fn hang_up(&self, terminal: &Terminal) {
         match self {
-            Self::Child { child, session_id, .. } => processes::hang_up(child.id(), session_id),
+            Self::Child { over: true, .. } => {}
+            Self::Child { child, .. } => processes::hang_up(child.id()),
             Self::None { .. } => terminal.close_loop(),
         }
     }
 
     /// Ends the shell and every process of its session, those that left the terminal too.
     pub async fn end(&mut self, grace: std::time::Duration) {
-        if let Self::Child { child, session_id, .. } = self {
-            let leader = child.id();
-            let reaped = tokio::time::timeout(grace + grace, processes::end(leader, session_id, grace)).await;
+        if let Self::Child { child, session_id, over, .. } = self {
+            processes::end(child.id(), session_id, grace).await;
             // Collect the shell itself, so that no zombie is left.
-            let collected = child.try_wait();
-            if reaped.is_err() || !matches!(collected, Ok(Some(_))) {
-                tracing::warn!(leader, "the session's shell could not be ended");
+            match child.try_wait() {
+                Ok(Some(_)) => *over = true,
+                Ok(None) | Err(_) => tracing::warn!(session = session_id, "the shell could not be ended"),
             }
         }
     }
