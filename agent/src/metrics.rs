@@ -109,7 +109,7 @@ fn nics() -> Value {
 }
 
 fn lossy(value: &std::ffi::OsStr) -> Value {
-    text(value.to_string_lossy().into_owned())
+    text(value.to_string_lossy())
 }
 
 fn text(value: impl AsRef<str>) -> Value {

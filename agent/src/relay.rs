@@ -67,7 +67,9 @@ enum Parting {
 /// # Errors
 /// [`RelayError`], before there is a shell.
 pub(crate) async fn serve(agent: &Agent, task: &PendingSession, seat: &Seat) -> Result<(), RelayError> {
-    let Some(dialled) = seat.stop().run_until_cancelled(dial(agent, task)).await else { return Ok(()) };
+    // Boxed, since the handshake's state is large and a session is long.
+    let dialling = Box::pin(dial(agent, task));
+    let Some(dialled) = seat.stop().run_until_cancelled(dialling).await else { return Ok(()) };
     let (claims, mut wire) = dialled?;
     seat.start();
     let request = Request {

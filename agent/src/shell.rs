@@ -161,7 +161,7 @@ fn command(allowed: &Allowed, request: &Request) -> Result<CommandBuilder, Shell
                 (own_shell(&account, request), account)
             } else {
                 let root = account.uid == 0 && !allowed.root;
-                if root || !allowed.run_as.iter().any(|allowed| *allowed == account.name) {
+                if root || !allowed.run_as.contains(&account.name) {
                     return Err(ShellError::NotAllowed(account.name));
                 }
                 (switched_shell(&own, &account, request), account)

@@ -72,10 +72,32 @@ struct Script {
     terminate: Vec<String>,
     heartbeats: Vec<Value>,
     refused: usize,
+    keys: Keys,
+}
+
+/// Which keys the played bastion has: its identity is handed on from the first test key to the second.
+#[derive(Clone, Copy, Default)]
+enum Keys {
+    #[default]
+    First,
+    Introduced,
+    Second,
+}
+
+impl Keys {
+    fn list(self) -> String {
+        let (by, keys) = match self {
+            Self::First => (signer(0, "id-1"), vec![jwk(0, "id-1"), jwk(1, "tk-1")]),
+            Self::Introduced => (signer(0, "id-1"), vec![jwk(0, "id-1"), jwk(1, "id-2"), jwk(1, "tk-1")]),
+            Self::Second => (signer(1, "id-2"), vec![jwk(1, "id-2"), jwk(1, "tk-1")]),
+        };
+        by.sign(KEYS_TYP, &KeyList { keys, iat: Some(now()) }).unwrap()
+    }
 }
 
 struct Bastion {
     address: String,
+    scheme: (&'static str, &'static str),
     script: Arc<Mutex<Script>>,
     relays: mpsc::Receiver<WebSocketStream<TcpStream>>,
     server: JoinHandle<()>,
@@ -101,6 +123,39 @@ impl Bastion {
     async fn open(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
+        Self::listen(script, listener, address)
+    }
+
+    /// Behind TLS of the test's own authority, as `localhost`.
+    async fn open_tls(script: Script) -> Self {
+        use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+        let cert = CertificateDer::from_pem_slice(include_bytes!("data/localhost.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("data/localhost.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(vec![cert], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let back = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let behind = back.local_addr().unwrap();
+        let address = format!("localhost:{}", front.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = front.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut near) = acceptor.accept(stream).await else { return };
+                    let mut far = TcpStream::connect(behind).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        let mut bastion = Self::listen(script, back, address);
+        bastion.scheme = ("https", "wss");
+        bastion
+    }
+
+    fn listen(script: Script, listener: TcpListener, address: String) -> Self {
         let script = Arc::new(Mutex::new(script));
         // The test takes relays as it comes to them; the bastion waits.
         let (sender, relays) = mpsc::channel(4);
@@ -123,12 +178,12 @@ impl Bastion {
                 }
             }
         });
-        Self { address, script, relays, server }
+        Self { address, scheme: ("http", "ws"), script, relays, server }
     }
 
     fn options(&self, home: &tempfile::TempDir) -> Options {
         let state: PathBuf = home.path().join("state");
-        Options { shell: Shell::Echo, ..Options::new(format!("http://{}", self.address), state) }
+        Options { shell: Shell::Echo, ..Options::new(format!("{}://{}", self.scheme.0, self.address), state) }
     }
 
     fn script<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
@@ -170,7 +225,7 @@ impl Bastion {
         };
         change(&mut claims);
         json!({"session_id": session, "token": signer(1, "tk-1").sign(RELAY_TYP, &claims).unwrap(), "cols": 80,
-            "relay_url": format!("ws://{}/api/v1/agent/tty/relay?session_id={session}", self.address), "rows": 24,
+            "relay_url": format!("{}://{}/api/v1/agent/tty/relay?session_id={session}", self.scheme.1, self.address), "rows": 24,
             "user": "alice", "command": null, "run_as": null})
     }
 }
@@ -194,8 +249,16 @@ async fn accept_relay(stream: TcpStream, address: &str) -> WebSocketStream<TcpSt
 
 async fn serve(mut stream: TcpStream, script: &Mutex<Script>, address: &str) {
     while let Some(asked) = read(&mut stream).await {
-        if asked.path.ends_with("pending-sessions") && script.lock().unwrap().tasks.is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        if asked.path.ends_with("pending-sessions") {
+            // As the contract has it: at once when there is a task, else only after a while.
+            let began = tokio::time::Instant::now();
+            while script.lock().unwrap().tasks.is_empty() && began.elapsed() < Duration::from_secs(2) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                if matches!(stream.try_read(&mut [0]), Ok(0)) {
+                    // Who asked is gone; the task is for the next.
+                    return;
+                }
+            }
         }
         let (status, answer) = answer(&asked, &mut script.lock().unwrap(), address);
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", answer.len());
@@ -235,8 +298,7 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
 
 fn answer(asked: &Asked, script: &mut Script, address: &str) -> (u16, String) {
     if asked.path == "/.well-known/jwks.jws" {
-        let list = KeyList { keys: vec![jwk(0, "id-1"), jwk(1, "tk-1")], iat: Some(now()) };
-        return (200, signer(0, "id-1").sign(KEYS_TYP, &list).unwrap());
+        return (200, script.keys.list());
     }
     let header = |name: &str| asked.headers.get(name).map(String::as_str);
     let claim = Claim::parse(
@@ -420,7 +482,7 @@ async fn a_task_that_is_not_the_bastions_or_not_for_this_agent_is_not_served() {
     let id = bastion.until(|script| script.heartbeats.first().map(|beat| beat["id"].clone())).await;
     let id = id.as_str().unwrap();
     let expired = bastion.task(id, "expired", |claims| {
-        (claims.iat, claims.nbf, claims.exp) = (now() - 90, now() - 90, now() - 1)
+        (claims.iat, claims.nbf, claims.exp) = (now() - 90, now() - 90, now() - 1);
     });
     let foreign = bastion.task("another-asset", "foreign", |_| {});
     let crossed = bastion.task(id, "crossed", |claims| claims.sid = "another".into());
@@ -501,4 +563,43 @@ async fn a_clock_that_is_off_is_corrected_by_the_bastions() {
     bastion.until(|script| script.heartbeats.first().map(|_| ())).await;
     assert_eq!(bastion.script(|script| script.refused), 1, "one refusal is enough");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn over_tls_the_given_authority_is_trusted_and_no_other() {
+    let mut bastion = Bastion::open_tls(Script::default()).await;
+    let home = tempfile::tempdir().unwrap();
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ca.pem");
+    let running = start(Options { ca: Some(ca.into()), ..bastion.options(&home) });
+    let id = bastion.until(|script| script.heartbeats.first().map(|beat| beat["id"].clone())).await;
+    let task = bastion.task(id.as_str().unwrap(), "s", |_| {});
+    bastion.script(|script| script.tasks.push(task));
+    let mut relay = bastion.relay().await;
+    assert_eq!(next_frame(&mut relay).await, Some(Frame::Control(Control::Hello { have: 0 })));
+    drop(relay);
+    running.stop().await;
+
+    let client = agent::client::Client::new(&format!("https://{}", bastion.address), None).unwrap();
+    let error = client.fetch("/.well-known/jwks.jws").await.unwrap_err().to_string();
+    assert!(error.contains("cannot be reached"), "{error}");
+}
+
+#[tokio::test]
+async fn a_new_identity_is_believed_once_the_old_one_introduced_it() {
+    let mut bastion = Bastion::open(Script::default()).await;
+    let home = tempfile::tempdir().unwrap();
+    let session = async |bastion: &mut Bastion, keys: Keys, name: &str| {
+        bastion.script(|script| (script.keys, script.heartbeats) = (keys, Vec::new()));
+        let running = start(bastion.options(&home));
+        let id = bastion.until(|script| script.heartbeats.first().map(|beat| beat["id"].clone())).await;
+        let task = bastion.task(id.as_str().unwrap(), name, |_| {});
+        bastion.script(|script| script.tasks.push(task));
+        let served = tokio::time::timeout(Duration::from_secs(2), bastion.relays.recv()).await.is_ok();
+        running.stop().await;
+        served
+    };
+    assert!(session(&mut bastion, Keys::First, "a").await);
+    assert!(!session(&mut bastion, Keys::Second, "b").await, "nobody introduced it");
+    assert!(session(&mut bastion, Keys::Introduced, "c").await);
+    assert!(session(&mut bastion, Keys::Second, "d").await);
 }
