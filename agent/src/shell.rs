@@ -12,6 +12,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use openapi::agents::COMMAND_MAX;
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use tokio::{io::unix::AsyncFd, signal::unix, sync::Notify};
 
@@ -36,6 +37,9 @@ pub enum ShellError {
     /// The agent's own rules forbid the account.
     #[error("this host's agent does not allow sessions as {0:?}")]
     NotAllowed(String),
+    /// The command is longer than the contract allows.
+    #[error("a command has at most {COMMAND_MAX} bytes")]
+    TooLong,
     /// The terminal or the shell failed to start.
     #[error("the shell could not be started: {0}")]
     Start(String),
@@ -151,6 +155,9 @@ fn start(command: &CommandBuilder, request: &Request) -> Result<(Terminal, Proce
 
 /// What to run, with an environment built from nothing.
 fn command(allowed: &Allowed, request: &Request) -> Result<CommandBuilder, ShellError> {
+    if request.command.as_ref().is_some_and(|command| command.len() > COMMAND_MAX) {
+        return Err(ShellError::TooLong);
+    }
     let own = own_account();
     let (mut command, account) = match request.run_as.as_deref() {
         None => (own_shell(&own, request), own),
