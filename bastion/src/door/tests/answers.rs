@@ -202,12 +202,22 @@ async fn the_log_names_the_path_and_neither_query_nor_headers() {
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let house = House::open(patient()).await;
-    house.ask("GET /ok?token=hunter2 HTTP/1.1\r\nAuthorization: Bearer hunter3\r\nCookie: hunter4", "").await;
-    house.ask("GET /nothing?token=hunter2 HTTP/1.1", "").await;
-    let logged = String::from_utf8(journal.0.lock().unwrap().clone()).unwrap();
-    let line = logged.lines().find(|line| line.contains("path=\"/ok\"")).expect(&logged);
+    let logged = patiently(async {
+        loop {
+            // A test beside this one, which listens to nothing, may have been the first to log there and then.
+            tracing::callsite::rebuild_interest_cache();
+            let head = "GET /ok?token=hunter2 HTTP/1.1\r\nAuthorization: Bearer hunter3\r\nCookie: hunter4";
+            house.ask(head, "").await;
+            house.ask("GET /nothing?token=hunter2 HTTP/1.1", "").await;
+            let logged = String::from_utf8(journal.0.lock().unwrap().clone()).unwrap();
+            if ["/ok", "/nothing"].iter().all(|path| logged.contains(&format!("path=\"{path}\""))) {
+                break logged;
+            }
+        }
+    })
+    .await;
+    let line = logged.lines().find(|line| line.contains("path=\"/ok\"")).expect("a line");
     assert!(line.contains("INFO") && line.contains("method=GET") && line.contains("status=200"), "{line}");
     assert!(line.contains("peer=127.0.0.1"), "{line}");
-    assert!(logged.contains("path=\"/nothing\""), "{logged}");
     assert!(!logged.contains("hunter"), "{logged}");
 }
