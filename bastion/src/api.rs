@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt as _, Error, IntoResponse as _, Response, Route, get, http::StatusCode};
+use poem::{Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Response, Route, get, http::StatusCode};
 use poem_openapi::{OpenApiService, Tags, error::ParseParamError, error::ParsePathError};
 
 pub mod callers;
@@ -80,12 +80,12 @@ pub fn routes(app: Arc<App>) -> impl Endpoint<Output = Response> {
     let api = Route::new()
         .at("/tty/ws", get(sockets::browser::open))
         .at("/agent/tty/relay", get(sockets::relay::open))
-        .nest("/", service().catch_all_error(refused));
+        .nest("/", service().into_endpoint().catch_all_error(refused));
     Route::new()
         .nest("/api/v1", api)
         .at("/healthz", get(roots::healthz))
         .at("/readyz", get(roots::readyz))
-        .at("/openapi.json", get(roots::openapi))
+        .at("/openapi.json", get(roots::published))
         .at("/.well-known/jwks.json", get(roots::jwks))
         .at("/.well-known/jwks.jws", get(roots::signed_jwks))
         .nest("/", pages::pages())

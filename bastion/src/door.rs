@@ -33,9 +33,9 @@ mod tests;
 mod tls;
 
 pub use body::{BodyError, read_body};
-pub use guard::{Guard, Guarded};
+pub use guard::Guard;
 pub use headers::PageClass;
-pub use limiter::{AddressLimiter, RetryAfter};
+pub use limiter::AddressLimiter;
 pub use peer::Peer;
 pub use problem::problem;
 pub use tls::TlsError;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use recordings::{Library, Spool, SpoolOptions, Store, UploadOptions, Uploader, open_store};
 use tokio::{
     net::TcpListener,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -236,36 +236,32 @@ async fn seal_what_a_crash_left(
 }
 
 async fn keep_lease(db: Db, node: Node, clock: Clock, shutdown: CancellationToken) {
-    every(HEARTBEAT, &shutdown, async || match db.renew_lease(&node, clock.millis()).await {
-        Ok(true) => {}
-        Ok(false) => tracing::error!("this node has lost its lease: no session can be opened until a restart"),
-        Err(error) => tracing::warn!(%error, "the lease is not renewed"),
-    })
-    .await;
+    let mut ticks = ticks(HEARTBEAT);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        match db.renew_lease(&node, clock.millis()).await {
+            Ok(true) => {}
+            Ok(false) => tracing::error!("this node has lost its lease: it opens no session until a restart"),
+            Err(error) => tracing::warn!(%error, "the lease is not renewed"),
+        }
+    }
 }
 
 async fn sweep(db: Db, clock: Clock, shutdown: CancellationToken) {
-    every(SWEEP, &shutdown, async || {
-        let now = clock.millis();
-        let swept: Result<(), DbError> = async {
-            db.forget_nonces(now).await?;
-            db.forget_tickets(now - 3600 * 1000).await
-        }
-        .await;
-        if let Err(error) = swept {
+    let mut ticks = ticks(SWEEP);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = forget(&db, clock.millis()).await {
             tracing::warn!(%error, "what is past is not forgotten yet");
         }
-    })
-    .await;
+    }
 }
 
-async fn every(period: Duration, shutdown: &CancellationToken, work: impl AsyncFn()) {
+async fn forget(db: &Db, now: i64) -> Result<(), DbError> {
+    db.forget_nonces(now).await?;
+    db.forget_tickets(now - 3600 * 1000).await
+}
+
+fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => work().await,
-            () = shutdown.cancelled() => return,
-        }
-    }
+    ticks
 }

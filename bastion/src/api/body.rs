@@ -129,7 +129,7 @@ pub async fn raw(request: &Request, body: &mut RequestBody) -> Result<Bytes, Api
     }
     let Ok(body) = body.take() else { return Ok(Bytes::new()) };
     read_body(body, CAP, DEADLINE).await.map_err(|error| match error {
-        BodyError::TooLarge => too_large(),
+        BodyError::TooLarge(_) => too_large(),
         BodyError::TooSlow => {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The body did not arrive in time.")
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openapi::ticket::KeyList;
+use ::openapi::ticket::KeyList;
 use poem::{Response, handler, http::StatusCode, web::Data};
 
 use super::error::ApiError;
@@ -39,7 +39,7 @@ pub async fn readyz(Data(app): Data<&Arc<App>>) -> Response {
 
 /// The published contract.
 #[handler]
-pub fn openapi() -> Response {
+pub fn published() -> Response {
     Response::builder().content_type("application/json").body(super::spec())
 }
 

@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::audit::Entry;
-use super::{Db, DbError, Page, json, paged, parsed};
+use super::{Db, DbError, json, parsed};
 
 /// A host's row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]

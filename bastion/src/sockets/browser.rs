@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use openapi::frames::{SUBPROTOCOL, close};
-use poem::{IntoResponse as _, Request, RequestBody, Response, handler, http::StatusCode};
+use poem::{IntoResponse as _, Request, Response, handler, http::StatusCode};
 use serde::Deserialize;
 
 use super::{BROWSER, config, offered, plain, pump, refuse, relay::websocket, require_upgrade};
@@ -35,7 +35,7 @@ enum Speech {
 
 /// `GET /tty/ws`
 #[handler]
-pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response, ApiError> {
+pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let (app, peer) = (app(request)?, peer(request)?);
     require_upgrade(request)?;
     let speech = speech(request)?;
@@ -43,7 +43,7 @@ pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response,
     let user = identify(request, &app).await.ok();
     require_origin(request, &app)?;
     let credential = user.map(|user| user.credential.reference());
-    let socket = websocket(request, body).await?;
+    let socket = websocket(request).await?;
     let tracked = app.tasks.token();
     let address = peer.addr;
     let response = match speech {
@@ -73,7 +73,7 @@ pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response,
 }
 
 fn speech(request: &Request) -> Result<Speech, ApiError> {
-    let invalid = |error: poem::Error| ApiError::invalid_field("query", error.to_string());
+    let invalid = |error: poem::error::ParseQueryError| ApiError::invalid_field("query", error.to_string());
     let query: Query = request.params().map_err(invalid)?;
     if offered(request).any(|protocol| protocol == SUBPROTOCOL) {
         let ticket = offered(request).find_map(|protocol| protocol.strip_prefix("ticket."));

@@ -1,10 +1,8 @@
 //! An agent's socket: signed before the upgrade, its ticket spent after it.
 
-use std::sync::Arc;
-
 use openapi::frames::{SUBPROTOCOL, close};
 use poem::{
-    IntoResponse as _, Request, RequestBody, Response, handler, http::StatusCode, web::websocket::WebSocket,
+    IntoResponse as _, Request, Response, handler, http::StatusCode, web::websocket::WebSocket,
 };
 use serde::Deserialize;
 
@@ -26,7 +24,7 @@ struct Query {
 
 /// `GET /agent/tty/relay?session_id=…`
 #[handler]
-pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response, ApiError> {
+pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let (app, peer) = (app(request)?, peer(request)?);
     if let Some(wait) = app.limits.anonymous.blocked(&peer.bucket()) {
         return Err(ApiError::rate_limited(wait));
@@ -48,7 +46,7 @@ pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response,
     let token = bearer.ok_or_else(|| ApiError::invalid_field("Authorization", "the session's token is required"))?;
     app.hub.expects(&asset.id, &session).map_err(refusal)?;
     let token = token.to_owned();
-    let socket = websocket(request, body).await?;
+    let socket = websocket(request).await?;
     let tracked = app.tasks.token();
     Ok(socket
         .protocols([SUBPROTOCOL])
@@ -67,9 +65,9 @@ pub async fn open(request: &Request, body: &mut RequestBody) -> Result<Response,
 }
 
 /// The upgrade itself, refused in our words.
-pub(super) async fn websocket(request: &Request, body: &mut RequestBody) -> Result<WebSocket, ApiError> {
+pub(super) async fn websocket(request: &Request) -> Result<WebSocket, ApiError> {
     use poem::FromRequest as _;
-    WebSocket::from_request(request, body)
+    WebSocket::from_request_without_body(request)
         .await
         .map_err(|error| ApiError::invalid_field("Upgrade", error.to_string()))
 }
