@@ -184,7 +184,7 @@ impl Access {
     /// Rules, and mints a ticket if the ruling allows.
     pub async fn issue(&self, asker: &Asker<'_>, ask: &Ask) -> Result<Issued, Refused> {
         let judgement = self.judge(asker, &ask.asset, Purpose::Issue).await?;
-        let decision = self.keep(asker, &ask.asset, "issue", &judgement).await?;
+        let decision = self.keep(asker, &ask.asset, "issue", ask.reason.as_deref(), &judgement).await?;
         allowed(&judgement.ruling, &decision)?;
         self.spool.admit().map_err(Refused::Recording)?;
         let ticket = BrowserTicket {
@@ -213,7 +213,7 @@ impl Access {
         let user = self.db.user(&claims.sub).await?.ok_or(TicketRefused::Bad)?;
         let asker = Asker { user: &user, address, credential: credential.unwrap_or("plain") };
         let judgement = self.judge(&asker, &claims.asset, Purpose::Redeem).await?;
-        let decision = self.keep(&asker, &claims.asset, "redeem", &judgement).await?;
+        let decision = self.keep(&asker, &claims.asset, "redeem", None, &judgement).await?;
         let grant = allowed(&judgement.ruling, &decision)?.clone();
         self.spool.admit().map_err(Refused::Recording)?;
         let asset = judgement.asset.ok_or_else(|| Refused::NotAvailable { decision: decision.clone() })?;
@@ -304,6 +304,7 @@ impl Access {
         asker: &Asker<'_>,
         asset: &str,
         purpose: &'static str,
+        reason: Option<&str>,
         judgement: &Judgement,
     ) -> Result<String, DbError> {
         let id = clock::new_id();
@@ -320,8 +321,9 @@ impl Access {
                 code,
                 address: asker.address.to_string(),
                 policy_version: judgement.version,
-                trail: json!({"facts": judgement.facts, "trail": ruling.trail, "policies": ruling.policies})
-                    .to_string(),
+                trail: json!({"reason": reason, "facts": judgement.facts, "trail": ruling.trail,
+                    "policies": ruling.policies})
+                .to_string(),
             })
             .await?;
         Ok(id)

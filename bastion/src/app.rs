@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use recordings::{Library, Spool, Store};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     access::Access,
@@ -77,6 +77,4 @@ pub struct App {
     pub clock: Clock,
     /// Every task, the sockets' too.
     pub tasks: TaskTracker,
-    /// Ends them.
-    pub shutdown: CancellationToken,
 }

@@ -379,7 +379,6 @@ fn row(permit: &Permit, id: &str, node: &Node, (cols, rows): (u16, u16), now: i6
         address: permit.address.to_string(),
         command: permit.claims.command.clone(),
         run_as: permit.run_as.clone(),
-        reason: None,
         cols: cols.into(),
         rows: rows.into(),
         obligations: serde_json::to_string(&permit.obligations).unwrap_or_default(),

@@ -17,6 +17,7 @@ mod app;
 mod clock;
 pub mod config;
 mod db;
+mod dev;
 mod door;
 mod enrolment;
 mod hub;
@@ -47,6 +48,7 @@ use signing::Signing;
 use vault::Vault;
 
 pub use api::spec;
+pub use dev::{DevError, dev};
 
 /// The name of a bastion that is alone.
 const NODE: &str = "main";
@@ -100,11 +102,21 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let tasks = TaskTracker::new();
     let app = start(config, &tasks, &shutdown).await?;
+    tracing::info!(address = app.config.public_origin(), "Castellan listens");
+    run(app, listener, &tasks, &shutdown).await
+}
+
+/// Opens the door until `shutdown`, then waits for what lives to end.
+async fn run(
+    app: Arc<App>,
+    listener: TcpListener,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
     let door = door::Door::from_config(&app.config)?;
     let local = listener.local_addr()?;
-    let endpoint = door::Guard::new(&app.config, local).around(api::routes(app.clone()));
-    tracing::info!(address = %app.config.server.public_url, "Castellan listens");
-    let served = door::serve(listener, endpoint, door, &tasks, shutdown.clone()).await;
+    let endpoint = door::Guard::new(&app.config, local).around(api::routes(app));
+    let served = door::serve(listener, endpoint, door, tasks, shutdown.clone()).await;
     // A door that failed must not leave the rest running.
     shutdown.cancel();
     tasks.close();
@@ -151,7 +163,6 @@ async fn start(
         passwords: passwords::Passwords::new()?,
         limits: Limits::new(&config.rate_limits),
         tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
         config,
         db,
         vault,

@@ -104,7 +104,6 @@ async fn sessions(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(name("address", 64))
         .col(document_or_null(manager, "command"))
         .col(name_or_null("run_as", 64))
-        .col(name_or_null("reason", 500))
         .col(count("cols"))
         .col(count("rows"))
         .col(document(manager, "obligations"))

@@ -82,7 +82,7 @@ pub struct Admin(pub User);
 
 /// An auditor or administrator.
 #[derive(Debug)]
-pub struct Auditor(pub User);
+pub struct Auditor;
 
 impl User {
     /// The user's id.
@@ -278,7 +278,7 @@ macro_rules! caller {
 }
 
 caller!(User, Role::User, std::convert::identity);
-caller!(Auditor, Role::Auditor, Auditor);
+caller!(Auditor, Role::Auditor, |_| Auditor);
 caller!(Admin, Role::Admin, Admin);
 
 /// The client's address, for operations that anybody may call.

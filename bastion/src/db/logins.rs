@@ -59,12 +59,6 @@ impl Db {
         Ok(self.user(&login.user_id).await?.map(|user| (login, user)))
     }
 
-    /// Whether the login has not ended.
-    pub async fn login_lives(&self, id: &str, now: i64) -> Result<bool, DbError> {
-        let login = Entity::find_by_id(id).one(&self.connection).await?;
-        Ok(login.is_some_and(|login| login.ended_at.is_none() && login.expires_at > now))
-    }
-
     /// Notes that the login is in use.
     pub async fn touch_login(&self, id: &str, now: i64) -> Result<(), DbError> {
         Entity::update_many()

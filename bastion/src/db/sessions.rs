@@ -35,8 +35,6 @@ pub struct Model {
     pub command: Option<String>,
     /// The host's user; none: the agent's own.
     pub run_as: Option<String>,
-    /// What the user gave as the reason.
-    pub reason: Option<String>,
     /// Columns at the start.
     pub cols: i64,
     /// Rows at the start.
