@@ -127,6 +127,19 @@ async fn all_output_comes_before_the_exit_and_the_bastion_closes() {
 }
 
 #[tokio::test]
+async fn what_an_ended_shell_left_in_its_terminal_comes_before_the_exit() {
+    let mut bastion = begin(Shell::Login, Some("head -c 264144 /dev/zero | tr '\\0' x")).await;
+    while bastion.received < OUTPUT_WINDOW {
+        assert!(matches!(bastion.next().await, Frame::Data { .. }));
+    }
+    // The window is spent, the rest fits the terminal, so the shell can end.
+    assert_eq!(bastion.next().await, Frame::Control(Control::Exiting));
+    bastion.send(Frame::Ack(OUTPUT_WINDOW)).await;
+    let (rest, _) = bastion.until(is_exit).await;
+    assert!(rest == [b'x'; 2000], "{} bytes of 2000", rest.len());
+}
+
+#[tokio::test]
 async fn keys_are_written_acknowledged_and_seen() {
     let mut bastion = begin(Shell::Echo, None).await;
     bastion.type_at(0, b"hello").await;
