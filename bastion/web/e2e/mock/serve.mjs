@@ -163,6 +163,15 @@ const SPEC = {
   servers: [{ url: '/api/v1' }],
   paths: {
     '/me': { get: { tags: ['People'], summary: 'Who am I', operationId: 'me', responses: { 200: { description: 'You' } } } },
+    '/registrations': {
+      get: {
+        tags: ['Enrolment'],
+        summary: 'Applications',
+        operationId: 'list_registrations',
+        parameters: [{ name: 'status', in: 'query', schema: { type: 'string' } }],
+        responses: { 200: { description: 'A page of them' } },
+      },
+    },
     '/approve': {
       post: {
         tags: ['Enrolment'],

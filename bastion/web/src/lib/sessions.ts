@@ -2,7 +2,6 @@
 import type { Session } from './api';
 
 const REASONS: Record<string, string> = {
-  exit: 'shell ended',
   closed: 'closed by the user',
   detached: 'left and not taken up again',
   idle: 'idle too long',
@@ -23,6 +22,6 @@ export function isLive(session: Session): boolean {
 export function outcome(session: Session): string {
   if (isLive(session)) return '';
   if (session.exit_signal) return `shell ended by ${session.exit_signal}`;
-  if (session.end_reason === 'exit' && session.exit_code) return `exit code ${session.exit_code}`;
+  if (session.end_reason === 'exit') return session.exit_code ? `exit code ${session.exit_code}` : '';
   return REASONS[session.end_reason ?? ''] ?? session.end_reason ?? '';
 }

@@ -88,9 +88,9 @@ export class Tab {
     this.screen?.fit();
     const size = this.screen?.size ?? { cols: 80, rows: 24 };
     try {
-      const [asset, answer] = await Promise.all([this.#asset(), this.#authorize(size)]);
+      if (!this.hostname) void this.#name();
+      const answer = await this.#authorize(size);
       if (attempt !== this.#attempt) return;
-      if (asset) this.hostname = asset;
       if (!('token' in answer)) this.phase = 'approval';
       else this.#dial(answer, size);
     } catch (error) {
@@ -124,10 +124,11 @@ export class Tab {
     return { fontSize: settings.fontSize, palette: settings.colours, screenReader: settings.screenReader };
   }
 
-  async #asset(): Promise<string | null> {
-    if (this.hostname) return null;
-    const asset = await call(api.GET('/assets/{id}', { params: { path: { id: this.target.asset } } }));
-    return asset.hostname;
+  /** Looks up what the host is called; without an answer the tab goes by its id. */
+  async #name(): Promise<void> {
+    const { asset } = this.target;
+    const found = await call(api.GET('/assets/{id}', { params: { path: { id: asset } } })).catch(() => null);
+    this.hostname = found?.hostname ?? asset;
   }
 
   #authorize(size: { cols: number; rows: number }) {
