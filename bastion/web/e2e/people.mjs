@@ -75,10 +75,21 @@ class Person {
     return assert.fail(`the terminal never showed ${pattern}:\n${text}`);
   }
 
+  /** Types; what no key has is composed and committed, as an input method does it. */
   async types(text) {
-    // As an input method does: characters that no key has arrive as text.
-    if (/[^\x20-\x7e]/.test(text)) await this.page.keyboard.insertText(text);
-    else await this.page.keyboard.type(text);
+    for (const run of text.match(/[\x20-\x7e]+|[^\x20-\x7e]+/g) ?? []) {
+      if (/[\x20-\x7e]/.test(run)) await this.page.keyboard.type(run);
+      else await this.#composes(run);
+    }
+  }
+
+  async #composes(text) {
+    this.input ??= await this.page.context().newCDPSession(this.page);
+    await this.input.send('Input.imeSetComposition', { text: 'pinyin', selectionStart: 6, selectionEnd: 6 });
+    await this.input.send('Input.imeSetComposition', { text, selectionStart: text.length, selectionEnd: text.length });
+    await this.input.send('Input.insertText', { text });
+    // xterm.js takes a composition over in a task of its own.
+    await this.page.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
   }
 
   async runs(command) {

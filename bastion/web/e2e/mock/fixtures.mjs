@@ -22,7 +22,7 @@ const load = (cpu, memory, total) => ({
   disks: [{ mount: '/', used: 47 * GiB, total: 120 * GiB }, { mount: '/var/lib/mysql', used: 843 * GiB, total: 900 * GiB }],
   uptime: 1_234_567,
 });
-const asset = (id, hostname, status, labels, extra = {}) => ({
+export const asset = (id, hostname, status, labels, extra = {}) => ({
   id,
   hostname,
   labels,
@@ -74,7 +74,7 @@ const registration = (id, hostname, status, extra = {}) => ({
   ...extra,
 });
 export const registrations = [
-  registration('r-1', 'worker-12', 'pending'),
+  registration('r-1', 'worker-12', 'pending', { labels: { journey: 'second', role: 'worker' } }),
   registration('r-2', 'web-1', 'pending', { key_changed: true, address: '198.51.100.23', labels: {}, created_at: ago(3700) }),
   registration('r-3', 'old-box', 'rejected', { decided_at: ago(7200), decided_by: 'u-1', reason: 'Not ours.' }),
 ];
@@ -191,7 +191,7 @@ export function cast() {
   out('\r\n\u001b[1;36mbin\u001b[0m   \u001b[1;34mboot\u001b[0m  \u001b[1;34mdev\u001b[0m  \u001b[1;34metc\u001b[0m  \u001b[1;34mhome\u001b[0m  \u001b[30;42mtmp\u001b[0m  \u001b[1;34mvar\u001b[0m\r\n', 0.2);
   out('\u001b[1;32mmira@web-1\u001b[0m:\u001b[1;34m~\u001b[0m$ ', 0.1);
   for (const key of 'echo 你好，城堡') out(key, 0.12);
-  out('\r\n你好，城堡\r\n', 0.2);
+  out('\r\n你好，城堡\r\nanswer-42\r\n', 0.2);
   out('\u001b[1;32mmira@web-1\u001b[0m:\u001b[1;34m~\u001b[0m$ ', 6);
   out('exit\r\n', 2);
   return `${lines.join('\n')}\n`;

@@ -1,8 +1,10 @@
 // A stand-in for the bastion, to look at the pages without one: the built files under the bastion's CSPs, invented data
 // and a real shell behind the terminal socket. No part of it is shipped. MOCK=empty|error|slow shows those states.
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as data from './fixtures.mjs';
@@ -81,10 +83,14 @@ function answer(request, url, state, body) {
       if (id) return [200, { ...find(data.assets, 'id', id), ...body }];
       return list(data.assets.filter((a) => a.hostname.includes(url.searchParams.get('q') ?? '') && a.status.includes(url.searchParams.get('status') ?? '')));
     case 'registrations':
-      return list(data.registrations.filter((r) => r.status === url.searchParams.get('status')));
-    case 'approve':
-      find(data.registrations, 'id', body.id).status = 'approved';
-      return [200, { status: 'approved', asset: data.assets[0] }];
+      return list(data.registrations.filter((r) => r.status === (url.searchParams.get('status') || r.status)));
+    case 'approve': {
+      const registration = find(data.registrations, 'id', body.id);
+      const asset = data.asset(registration.client_id, registration.hostname, 'online', body.labels ?? {});
+      registration.status = 'approved';
+      data.assets.push(asset);
+      return [200, { status: 'approved', asset }];
+    }
     case 'reject':
       return problem(409, 'already_decided', 'Already decided', 'Someone else decided on this application a moment ago.');
     case 'sessions':
@@ -114,8 +120,9 @@ function authorize(request, id) {
   return [200, { token: 'mock', ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
 }
 
-/** The framed protocol with a shell on a pseudo-terminal; of `script`, so sizes are set by `stty`. */
+/** The framed protocol with a shell on a pseudo-terminal of `script`, whose size `stty` sets from outside. */
 function terminal(request, socket) {
+  const directory = mkdtempSync(join(tmpdir(), 'castellan-mock-'));
   let shell = null;
   let sent = 0;
   let taken = 0;
@@ -129,6 +136,7 @@ function terminal(request, socket) {
   const ws = upgrade(request, socket, 'castellan.tty.v1', {
     message(bytes) {
       if (bytes[0] === 3 && JSON.parse(bytes.subarray(1)).type === 'hello') setTimeout(open, Number(process.env.MOCK_DELAY ?? 300));
+      else if (bytes[0] === 2) resize(bytes.readUInt16BE(1), bytes.readUInt16BE(3));
       else if (bytes[0] === 0) {
         taken += bytes.length - 9;
         shell?.stdin.write(bytes.subarray(9));
@@ -138,11 +146,22 @@ function terminal(request, socket) {
     closed: () => shell?.kill('SIGHUP'),
   });
 
+  function resize(cols, rows) {
+    const tty = join(directory, 'tty');
+    execFile('sh', ['-c', `stty -F "$(cat ${tty})" cols ${cols} rows ${rows}`], () => {});
+  }
+
   function open() {
-    control({ type: 'ready', session_id: '0190f003', cols: 80, rows: 24, input: 0 });
     const env = { PATH: process.env.PATH, HOME: '/tmp', LANG: 'C.UTF-8', TERM: 'xterm-256color', PS1: '\\[\\e[1;32m\\]admin@web-1\\[\\e[0m\\]:\\[\\e[1;34m\\]\\w\\[\\e[0m\\]$ ' };
-    shell = spawn('script', ['-qfc', 'stty cols 100 rows 30; exec bash --norc', '/dev/null'], { env, cwd: '/' });
+    shell = spawn('script', ['-qefc', `tty > ${directory}/tty; exec bash --norc`, '/dev/null'], { env, cwd: '/' });
+    // The size asked for at once must find the terminal there.
+    let ready = false;
+    setTimeout(() => {
+      control({ type: 'ready', session_id: '0190f003', cols: 80, rows: 24, input: 0 });
+      ready = true;
+    }, 150);
     shell.stdout.on('data', (bytes) => {
+      if (!ready) return void setTimeout(() => shell.stdout.emit('data', bytes), 50);
       for (let at = 0; at < bytes.length; at += 32768) {
         const piece = bytes.subarray(at, at + 32768);
         frame(0, u64(sent), piece);
