@@ -15,6 +15,7 @@ export class Listing<T> {
   next = $state<string | null>(null);
   readonly #fetch: (cursor: string | undefined) => Promise<Page<T>>;
   #round = 0;
+  #extended = false;
 
   constructor(fetch: (cursor: string | undefined) => Promise<Page<T>>) {
     this.#fetch = fetch;
@@ -25,7 +26,7 @@ export class Listing<T> {
     await this.#run(undefined, (page) => page.items);
   }
 
-  /** The same, unasked: not while more than the first page is shown, and failures of the network stay silent. */
+  /** The same, unasked: not while the page is in the background or more than the first page of items is shown. */
   async refresh(): Promise<void> {
     if (this.busy || this.#extended || document.hidden) return;
     await this.load();
@@ -36,8 +37,6 @@ export class Listing<T> {
     this.#extended = true;
     await this.#run(this.next, (page) => [...this.items, ...page.items]);
   }
-
-  #extended = false;
 
   async #run(cursor: string | undefined, merge: (page: Page<T>) => T[]): Promise<void> {
     const round = ++this.#round;

@@ -152,6 +152,7 @@ export class Screen {
 
   /** Draws with the graphics card where that works; the DOM does as well, slower. */
   #accelerate(): void {
+    if (!hasGraphicsCard()) return;
     try {
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => webgl.dispose());
@@ -193,4 +194,11 @@ export class Screen {
     // The browser turns this one into a paste event by itself.
     return event.code !== 'KeyV';
   }
+}
+
+/** Whether WebGL is drawn by hardware: emulated, it is slower than the DOM. */
+function hasGraphicsCard(): boolean {
+  const context = document.createElement('canvas').getContext('webgl2', { failIfMajorPerformanceCaveat: true });
+  context?.getExtension('WEBGL_lose_context')?.loseContext();
+  return context !== null;
 }
