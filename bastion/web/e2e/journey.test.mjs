@@ -1,0 +1,168 @@
+// The journey a new user makes, in a real browser, against the real programs.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { after, before, test } from 'node:test';
+import { startAgent, startBastion } from './bastion.mjs';
+import { openBrowser } from './people.mjs';
+
+const LABEL = ['journey', 'second'];
+let bastion;
+let browser;
+let person;
+
+before(async () => {
+  bastion = await startBastion();
+  browser = await openBrowser(bastion.url);
+  person = browser.page;
+});
+after(async () => {
+  await browser?.close();
+  await bastion?.stop();
+});
+
+function installed(program) {
+  try {
+    execFileSync('sh', ['-c', `command -v ${program}`]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('a new user logs in, works in a terminal and plays the recording', { timeout: 240_000 }, async (t) => {
+  await t.test('a wrong password is refused in words', async () => {
+    await person.page.goto('/');
+    await person.page.getByLabel('User name').fill('admin');
+    await person.page.getByLabel('Password', { exact: true }).fill('certainly wrong');
+    await person.page.getByRole('button', { name: 'Sign in' }).click();
+    await person.page.getByText('User name and password do not match.').waitFor();
+  });
+
+  await t.test('the printed password opens the door, and this host is online', async () => {
+    await person.login(bastion.password);
+    await person.host('Online');
+    await person.shot('hosts');
+  });
+
+  await t.test('a click opens a terminal', async () => {
+    const took = await person.openTerminal(await person.host('Online'));
+    t.diagnostic(`click to prompt: ${took} ms`);
+  });
+
+  await t.test('commands answer, colours and Chinese included', async () => {
+    await person.runs('echo answer-$((40 + 2))');
+    await person.sees(/answer-42/);
+    await person.runs('ls --color /');
+    await person.sees(/usr/);
+    await person.runs('echo 城堡-$((1 + 1))-你好');
+    await person.sees(/城堡-2-你好/);
+    await person.shot('terminal');
+  });
+
+  await t.test('vim draws, takes text and quits', { skip: !installed('vim') && 'vim is not installed' }, async () => {
+    await person.runs('vim --clean');
+    await person.sees(/~\s*\n~/);
+    await person.types('i');
+    await person.types('written in vim');
+    await person.sees(/written in vim/);
+    await person.shot('terminal-vim');
+    await person.page.keyboard.press('Escape');
+    await person.runs(':q!');
+    await person.runs('echo back-$((3 * 3))');
+    await person.sees(/back-9/);
+  });
+
+  await t.test('the host learns a new window size', async () => {
+    await person.runs('clear; echo "size:$(stty size)"');
+    const before = (await person.sees(/size:(\d+ \d+)/))[1];
+    await person.page.setViewportSize({ width: 1000, height: 620 });
+    await person.page.waitForFunction((old) => {
+      const rows = document.querySelector('.pane:not([hidden]) .xterm-accessibility-tree')?.children.length ?? 0;
+      return rows > 0 && rows !== Number(old.split(' ')[0]);
+    }, before);
+    const after = await eventually(async () => {
+      await person.runs('clear; echo "now:$(stty size)"');
+      const size = (await person.sees(/now:(\d+ \d+)/))[1];
+      return size !== before && size;
+    });
+    assert.notEqual(after, before);
+    await person.page.setViewportSize({ width: 1280, height: 800 });
+  });
+
+  let recording;
+  await t.test('the end is said, with the way to the recording', async () => {
+    await person.runs('exit');
+    assert.match(await person.ended(), /The shell ended/);
+    await person.shot('terminal-ended');
+    recording = await person.page.locator('.pane:not([hidden]) .ended a').getAttribute('href');
+    assert.match(recording, /^\/recordings\/.+/);
+  });
+
+  await t.test('the session is in the list', async () => {
+    await person.page.goto('/sessions');
+    await person.page.getByRole('row').filter({ hasText: 'Ended' }).first().waitFor();
+    await person.shot('sessions');
+    await person.page.goto('/recordings');
+    await person.page.locator(`a[href="${recording}"]`).first().waitFor();
+    await person.shot('recordings');
+  });
+
+  await t.test('the recording plays', async () => {
+    await person.page.goto(recording);
+    const player = person.page.locator('.ap-player');
+    await player.waitFor({ timeout: 30_000 });
+    await person.page.getByRole('radio', { name: '8×' }).check();
+    await person.page.getByLabel(/Shorten pauses/).check();
+    await person.page.locator('.ap-overlay-start').click();
+    await person.page.waitForFunction(() => document.querySelector('.ap-term-text')?.textContent?.includes('answer-42'), null, {
+      polling: 50,
+      timeout: 60_000,
+    });
+    await person.shot('player');
+  });
+});
+
+test('an admin approves a second agent in the API reference and opens a terminal on it', { timeout: 180_000 }, async (t) => {
+  const agent = await startAgent(bastion.url, LABEL.join('='));
+  t.after(() => agent.stop());
+  const me = await person.page.request.get('/api/v1/me').then((answer) => answer.json());
+
+  await t.test('its application waits on the approvals page', async () => {
+    await person.page.goto('/approvals');
+    await person.page.getByText(LABEL.join('=')).first().waitFor({ timeout: 30_000 });
+    await person.shot('approvals');
+  });
+
+  await t.test('"Try it out" shows it and approves it', async () => {
+    await person.page.goto('/docs');
+    const pending = await person.tries('get', '/registrations', { query: { status: 'pending' } });
+    assert.equal(pending.status, 200);
+    const application = pending.body.items.find((item) => item.labels[LABEL[0]] === LABEL[1]);
+    assert.ok(application, 'the application is among the pending ones');
+    const labels = { [LABEL[0]]: LABEL[1] };
+    const { id, fingerprint } = application;
+    const approved = await person.tries('post', '/approve', { body: { id, fingerprint, labels, allowed_users: [me.id] } });
+    assert.equal(approved.status, 200);
+    assert.equal(approved.body.status, 'approved');
+    await person.shot('docs');
+  });
+
+  await t.test('a terminal opens on it', async () => {
+    await person.openTerminal(await person.host(LABEL.join('=')));
+    await person.runs('echo second-$((20 + 3))');
+    await person.sees(/second-23/);
+    await person.shot('terminal-second');
+  });
+});
+
+test('no page broke its own rules on the way', () => {
+  assert.deepEqual(browser.complaints, []);
+});
+
+async function eventually(attempt) {
+  for (let tries = 0; tries < 20; tries += 1) {
+    const result = await attempt();
+    if (result) return result;
+  }
+  return assert.fail('it never came true');
+}
