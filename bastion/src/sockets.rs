@@ -83,7 +83,7 @@ const RELAY: Side = Side { frame: Event::Relay, gone: Event::RelayGone };
 async fn pump(socket: WebSocketStream, side: Side, inbox: mpsc::Sender<Message>, outbox: Arc<Outbox>) {
     let (sink, stream) = socket.split();
     let read = read(stream, side, &inbox, &outbox);
-    let write = write(sink, &outbox, framed);
+    let write = write(sink, &outbox);
     tokio::pin!(read, write);
     let fault = tokio::select! {
         fault = &mut read => fault,
@@ -160,11 +160,7 @@ fn is_too_big(error: &std::io::Error) -> bool {
 }
 
 /// Sends what the outbox has, pings, and closes when it says so.
-async fn write(
-    mut sink: SplitSink<WebSocketStream, Ws>,
-    outbox: &Outbox,
-    encode: impl Fn(Frame) -> Option<Ws>,
-) {
+async fn write(mut sink: SplitSink<WebSocketStream, Ws>, outbox: &Outbox) {
     let mut ping = interval_at(Instant::now() + PING, PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -174,8 +170,7 @@ async fn write(
         };
         match next {
             Next::Frame(frame) => {
-                let Some(message) = encode(frame) else { continue };
-                if !send(&mut sink, message, outbox).await {
+                if !send(&mut sink, Ws::Binary(frame.encode().into()), outbox).await {
                     return;
                 }
             }
@@ -208,9 +203,4 @@ async fn refuse(mut socket: WebSocketStream, close: Close) {
     say_goodbye(&mut socket, close).await;
     // The other end's close, so that it sees ours and not a reset.
     let _ = timeout(GOODBYE, async { while let Some(Ok(_)) = socket.next().await {} }).await;
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "the shape of an encoder")]
-fn framed(frame: Frame) -> Option<Ws> {
-    Some(Ws::Binary(frame.encode().into()))
 }

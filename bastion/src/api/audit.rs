@@ -11,6 +11,7 @@ use super::{
     callers::Auditor,
     error::ApiError,
     lists::{list_of, page},
+    nullable::Nullable,
 };
 use crate::{app::App, clock::rfc3339};
 
@@ -20,9 +21,9 @@ pub struct AuditActor {
     /// `user`, `agent`, `operator`, `system` or `stranger`.
     kind: String,
     /// The user's or agent's id.
-    id: Option<String>,
+    id: Nullable<String>,
     /// The user's present name.
-    name: Option<String>,
+    name: Nullable<String>,
 }
 
 /// What it was done to.
@@ -46,9 +47,9 @@ pub struct AuditEvent {
     /// `noun.verb`.
     action: String,
     /// To what.
-    target: Option<AuditTarget>,
+    target: Nullable<AuditTarget>,
     /// The client's.
-    address: Option<String>,
+    address: Nullable<String>,
     /// More.
     detail: Any<Value>,
 }
@@ -78,15 +79,15 @@ impl Audit {
             id: row.id,
             at: rfc3339(row.at),
             actor: AuditActor {
-                name: row.actor_id.as_ref().and_then(|id| names.get(id).cloned()),
+                name: row.actor_id.as_ref().and_then(|id| names.get(id).cloned()).into(),
                 kind: row.actor_kind,
-                id: row.actor_id,
+                id: row.actor_id.into(),
             },
             action: row.action,
-            target: row.target_kind.zip(row.target_id).map(|(kind, id)| AuditTarget { kind, id }),
-            address: row.address,
+            target: row.target_kind.zip(row.target_id).map(|(kind, id)| AuditTarget { kind, id }).into(),
+            address: row.address.into(),
             detail: Any(serde_json::from_str(&row.detail).unwrap_or_default()),
         });
-        Ok(Json(AuditList { items: items.collect(), next_cursor }))
+        Ok(Json(AuditList { items: items.collect(), next_cursor: next_cursor.into() }))
     }
 }

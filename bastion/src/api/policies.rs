@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use ::policies::{Chain, Effect, Purpose};
 use poem::web::Data;
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::Path,
-    payload::Json,
-    types::Any,
-};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Any};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,6 +14,7 @@ use super::{
     body::{Body, Checked, Faults},
     callers::{Admin, actor},
     error::{ApiError, Fault},
+    nullable::Nullable,
 };
 use crate::{
     access::{Asker, outcome},
@@ -100,7 +96,7 @@ pub struct Simulation {
     /// `allow`, `deny` or `challenge`.
     effect: String,
     /// Of the refusal.
-    code: Option<String>,
+    code: Nullable<String>,
     /// Every module's verdict.
     trail: Any<Value>,
     /// What a session would have to keep to; null unless allowed.
@@ -147,7 +143,7 @@ impl Policies {
         })?;
         let now = app.clock.millis();
         let by = Some(admin.id().to_owned());
-        let entry = Entry::new(now, actor(&admin), "policy.create").from_address(&admin.address.to_string());
+        let entry = Entry::new(now, actor(&admin), "policy.create").at_address(&admin.address.to_string());
         let document = body.document.0.to_string();
         let version = app.db.add_policy(document, body.comment, by, now, entry).await?;
         Ok(Added::Done(Json(PolicyVersion { version })))
@@ -164,7 +160,7 @@ impl Policies {
         let now = app.clock.millis();
         let entry = Entry::new(now, actor(&admin), "policy.activate")
             .on("policy", &version.0.to_string())
-            .from_address(&admin.address.to_string());
+            .at_address(&admin.address.to_string());
         let by = Some(admin.id().to_owned());
         let row = app.db.activate_policy(version.0, by, now, entry).await?.ok_or_else(ApiError::not_found)?;
         app.access.reload().await.map_err(refusal)?;
@@ -191,7 +187,7 @@ impl Policies {
         };
         Ok(Json(Simulation {
             effect: effect.to_owned(),
-            code,
+            code: code.into(),
             trail: Any(serde_json::to_value(&judgement.ruling.trail).unwrap_or_default()),
             obligations: Any(obligations),
         }))

@@ -92,7 +92,7 @@ impl Entry {
     }
 
     /// The client's address.
-    pub fn from_address(mut self, address: &str) -> Self {
+    pub fn at_address(mut self, address: &str) -> Self {
         self.0.address = Some(address.to_owned());
         self
     }
