@@ -7,7 +7,7 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
-    types::{Any, MaybeUndefined},
+    types::Any,
 };
 use policies::Selector;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use super::{
     callers::{Admin, Role, User, actor},
     error::ApiError,
     lists::{list_of, page},
-    nullable::Nullable,
+    nullable::{Nullable, Patch},
 };
 use crate::{
     access::{Asker, Judgement, outcome},
@@ -89,10 +89,10 @@ pub struct AssetChange {
     allowed_users: Option<Vec<String>>,
     /// `maintenance`, `quarantined`, or null to make it usable again.
     #[serde(default)]
-    status: MaybeUndefined<String>,
+    status: Patch<String>,
     /// The host's user that shells run as; null: the agent's own.
     #[serde(default)]
-    run_as: MaybeUndefined<String>,
+    run_as: Patch<String>,
 }
 
 impl Checked for AssetChange {
@@ -101,12 +101,12 @@ impl Checked for AssetChange {
             faults.labels("labels", labels);
         }
         check_users(self.allowed_users.as_deref(), faults);
-        if let MaybeUndefined::Value(status) = &self.status
+        if let Some(Some(status)) = &self.status.0
             && !["maintenance", "quarantined"].contains(&status.as_str())
         {
             faults.add("status", "must be maintenance, quarantined or null");
         }
-        if let MaybeUndefined::Value(run_as) = &self.run_as {
+        if let Some(Some(run_as)) = &self.run_as.0 {
             faults.line("run_as", run_as, 64);
             if run_as.starts_with('-') || run_as.contains(char::is_whitespace) {
                 faults.add("run_as", "must be a user name");
@@ -199,8 +199,8 @@ impl Assets {
         let change = assets::Change {
             labels: body.labels,
             allowed_users: body.allowed_users,
-            status: body.status.into(),
-            run_as: body.run_as.into(),
+            status: body.status.0,
+            run_as: body.run_as.0,
         };
         let entry = Entry::new(now, actor(&admin), "asset.change")
             .on("asset", &id.0)

@@ -33,6 +33,7 @@ pub struct Proposed {
 
 /// A ticket.
 #[derive(Debug, Object)]
+#[oai(rename = "Ticket")]
 pub struct Authorized {
     /// Opens one terminal, once.
     token: String,

@@ -2636,7 +2636,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json; charset=utf-8": components["schemas"]["Authorized"];
+                        "application/json; charset=utf-8": components["schemas"]["Ticket"];
                     };
                 };
                 /** @description Somebody must agree first. */
@@ -4073,9 +4073,9 @@ export interface components {
             /** @description Ids of all the users on its own list. */
             allowed_users?: string[];
             /** @description `maintenance`, `quarantined`, or null to make it usable again. */
-            status?: string;
+            status?: string | null;
             /** @description The host's user that shells run as; null: the agent's own. */
-            run_as?: string;
+            run_as?: string | null;
         };
         /**
          * AssetList
@@ -4148,23 +4148,6 @@ export interface components {
             kind: string;
             /** @description Its id. */
             id: string;
-        };
-        /**
-         * Authorized
-         * @description A ticket.
-         */
-        Authorized: {
-            /** @description Opens one terminal, once. */
-            token: string;
-            /** @description Where to connect. */
-            ws_url: string;
-            /**
-             * Format: int64
-             * @description Seconds.
-             */
-            expires_in: number;
-            /** @description What it opens. */
-            session: components["schemas"]["Proposed"] & unknown;
         };
         /**
          * Fault
@@ -4611,6 +4594,32 @@ export interface components {
             next_cursor: string | null;
         };
         /**
+         * SessionTerms
+         * @description What a session has to keep to.
+         */
+        SessionTerms: {
+            /**
+             * Format: uint64
+             * @description Seconds.
+             */
+            max_duration: number | null;
+            /**
+             * Format: uint64
+             * @description Seconds without a key typed.
+             */
+            idle_timeout: number | null;
+            /** @description RFC 3339, UTC. */
+            not_after: string | null;
+            /** @description Input is recorded. */
+            record_input: boolean;
+            /** @description Input is dropped. */
+            read_only: boolean;
+            /** @description Who is told. */
+            notify: string[];
+            /** @description The host's user. */
+            run_as: string | null;
+        };
+        /**
          * SimulateRequest
          * @description A question to the policies.
          */
@@ -4631,10 +4640,27 @@ export interface components {
             effect: string;
             /** @description Of the refusal. */
             code: string | null;
-            /** @description Every module's verdict. */
-            trail: unknown;
+            /** @description Every module's verdict, in the order in which they were asked. */
+            trail: components["schemas"]["TrailStep"][];
             /** @description What a session would have to keep to; null unless allowed. */
-            obligations: unknown;
+            obligations: (components["schemas"]["SessionTerms"] & unknown) | null;
+        };
+        /**
+         * Ticket
+         * @description A ticket.
+         */
+        Ticket: {
+            /** @description Opens one terminal, once. */
+            token: string;
+            /** @description Where to connect. */
+            ws_url: string;
+            /**
+             * Format: int64
+             * @description Seconds.
+             */
+            expires_in: number;
+            /** @description What it opens. */
+            session: components["schemas"]["Proposed"] & unknown;
         };
         /**
          * Token
@@ -4683,6 +4709,31 @@ export interface components {
             last_used_at: string | null;
             /** @description The secret; send it as `Authorization: Bearer …`. */
             token: string;
+        };
+        /**
+         * TrailStep
+         * @description What one module said.
+         */
+        TrailStep: {
+            /** @description Of which policy; null: a guardrail. */
+            policy: string | null;
+            /** @description The module's id in the document. */
+            module: string;
+            /** @description Its kind. */
+            kind: string;
+            /** @description `allow`, `abstain`, `deny`, `challenge`, `failed` or `skipped`. */
+            verdict: string;
+            /** @description Of the reason. */
+            code: string | null;
+            /** @description The reason, for admins. */
+            text: string | null;
+            /**
+             * Format: uint64
+             * @description Microseconds it took.
+             */
+            micros: number;
+            /** @description Asked, but not heeded. */
+            shadow: boolean;
         };
         /**
          * TtyStatus
