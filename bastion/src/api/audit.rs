@@ -10,7 +10,7 @@ use super::{
     Chapter,
     callers::Auditor,
     error::ApiError,
-    lists::{list_of, page},
+    lists::{instant, list_of, page},
     nullable::Nullable,
 };
 use crate::{app::App, clock::rfc3339};
@@ -63,15 +63,23 @@ pub struct Audit;
 #[OpenApi(tag = "Chapter::Administration")]
 impl Audit {
     /// Read the audit log
+    ///
+    /// `action` is the beginning of an action, as in `session.` or `login.fail`.
     #[oai(path = "/audit", method = "get")]
     async fn list(
         &self,
         Data(app): Data<&Arc<App>>,
         _auditor: Auditor,
+        action: Query<Option<String>>,
+        from: Query<Option<String>>,
+        to: Query<Option<String>>,
         limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Json<AuditList>, ApiError> {
-        let (rows, next_cursor) = app.db.audit(&page(limit.0, cursor.0)?).await?;
+        let from = instant("from", from.0.as_deref())?;
+        let to = instant("to", to.0.as_deref())?;
+        let (rows, next_cursor) =
+            app.db.audit(action.0.as_deref(), from, to, &page(limit.0, cursor.0)?).await?;
         let ids = rows.iter().filter_map(|row| row.actor_id.clone()).collect();
         let users = app.db.users_by_id(ids).await?;
         let names: HashMap<_, _> = users.into_iter().map(|user| (user.id, user.username)).collect();
