@@ -65,7 +65,8 @@ pub struct ApiError {
     status: StatusCode,
     code: String,
     detail: String,
-    more: Map<String, Value>,
+    /// Further members of the problem document.
+    pub(super) more: Map<String, Value>,
     retry_after: Option<u64>,
 }
 

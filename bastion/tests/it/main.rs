@@ -1,0 +1,20 @@
+//! The whole of Castellan, in one binary: a real bastion, real agents, real sockets; one file a capability.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::large_futures)]
+
+mod harness;
+mod signing;
+mod terminals;
+
+mod authorize;
+mod contract;
+mod crash;
+mod databases;
+mod disk;
+mod door;
+mod heartbeat;
+mod input;
+mod people;
+mod recordings;
+mod registrations;
+mod sources;
+mod terminal;

@@ -1,0 +1,320 @@
+//! Clients of terminal sockets: a framed browser, a plain one, and an agent's relay made by hand.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
+use openapi::frames::{Control, Frame, SUBPROTOCOL};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest as _, http::HeaderValue},
+};
+
+use crate::harness::{Actor, Bastion, Credential, within};
+
+/// Output bytes after which a browser acknowledges.
+const ACK_EVERY: u64 = 32 * 1024;
+
+/// A WebSocket.
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// How a socket ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Close code; 1006: none came.
+    pub code: u16,
+    /// For the user.
+    pub reason: String,
+}
+
+impl Socket {
+    /// Dials; the HTTP status, if it is refused before the upgrade.
+    pub async fn dial(bastion: &Bastion, path: &str, headers: &[(&str, String)]) -> Result<Self, (u16, Value)> {
+        let url = format!("{}/api/v1{path}", bastion.config().ws_base());
+        let mut request = url.into_client_request().unwrap();
+        for (name, value) in headers {
+            let name = tokio_tungstenite::tungstenite::http::HeaderName::try_from(*name).unwrap();
+            request.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
+        }
+        match within("an upgrade", connect_async(request)).await {
+            Ok((socket, response)) => {
+                let asked = headers.iter().any(|(name, _)| *name == "sec-websocket-protocol");
+                let chosen = response.headers().get("sec-websocket-protocol");
+                assert_eq!(chosen.map(|it| it.to_str().unwrap()), asked.then_some(SUBPROTOCOL));
+                Ok(Self(socket))
+            }
+            Err(Error::Http(response)) => {
+                let body = response.body().clone().unwrap_or_default();
+                Err((response.status().as_u16(), serde_json::from_slice(&body).unwrap_or(Value::Null)))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: Message) {
+        within("a message is taken", self.0.send(message)).await.unwrap();
+    }
+
+    /// Sends a frame.
+    pub async fn frame(&mut self, frame: Frame) {
+        self.send(Message::Binary(frame.encode())).await;
+    }
+
+    /// The next message, or how it ended.
+    pub async fn next(&mut self) -> Result<Message, Closed> {
+        loop {
+            match within("a message", self.0.next()).await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(close))) => {
+                    // Answers the close, and so ends in order.
+                    let _ = self.0.close(None).await;
+                    let (code, reason) = close.map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
+                    return Err(Closed { code, reason });
+                }
+                Some(Ok(message)) => return Ok(message),
+                Some(Err(_)) | None => return Err(Closed { code: 1006, reason: String::new() }),
+            }
+        }
+    }
+
+    /// The next frame, or how it ended.
+    pub async fn next_frame(&mut self) -> Result<Frame, Closed> {
+        match self.next().await? {
+            Message::Binary(bytes) => Ok(Frame::decode(bytes).unwrap()),
+            other => panic!("not a frame: {other:?}"),
+        }
+    }
+
+    /// Reads to the end.
+    pub async fn closed(&mut self) -> Closed {
+        loop {
+            if let Err(closed) = self.next().await {
+                return closed;
+            }
+        }
+    }
+}
+
+/// How an actor's browser dials with a ticket.
+pub async fn dial_framed(actor: &Actor, token: &str) -> Result<Socket, (u16, Value)> {
+    let mut headers = vec![("sec-websocket-protocol", format!("{SUBPROTOCOL}, ticket.{token}"))];
+    match &actor.credential {
+        Credential::None => {}
+        Credential::Login(cookie) => {
+            headers.push(("cookie", cookie.clone()));
+            headers.push(("origin", actor.bastion().url()));
+        }
+        Credential::Token(token) => headers.push(("authorization", format!("Bearer {token}"))),
+    }
+    Socket::dial(actor.bastion(), "/tty/ws", &headers).await
+}
+
+/// How a framed terminal ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The socket's close.
+    pub closed: Closed,
+    /// The shell's exit code and signal, if it said.
+    pub exit: Option<(Option<i32>, Option<String>)>,
+}
+
+/// A framed browser's terminal: acknowledges what it takes.
+pub struct Terminal {
+    /// The socket.
+    pub socket: Socket,
+    /// The session's id.
+    pub session: String,
+    /// The size that `ready` said.
+    pub size: (u16, u16),
+    /// All output so far.
+    pub output: Vec<u8>,
+    /// Output bytes acknowledged.
+    pub acked: u64,
+    /// Input bytes sent.
+    pub input: u64,
+    /// Input bytes acknowledged by the host.
+    pub input_acked: u64,
+    /// Where in the output which size was applied.
+    pub sizes: VecDeque<(u64, u16, u16)>,
+    /// Bytes the bastion says it left out.
+    pub skipped: u64,
+    exit: Option<(Option<i32>, Option<String>)>,
+}
+
+impl Actor {
+    /// Opens a terminal on a host.
+    pub async fn open(&self, hostname: &str) -> Terminal {
+        self.open_with(hostname, "").await
+    }
+
+    /// Opens a terminal; `query` as for authorize.
+    pub async fn open_with(&self, hostname: &str, query: &str) -> Terminal {
+        let answer = self.authorize_with(hostname, query).await.expect(200);
+        let token = answer["token"].as_str().unwrap();
+        let socket = dial_framed(self, token).await.unwrap();
+        Terminal::greet(socket).await.unwrap()
+    }
+
+    /// Opens a terminal that runs a command.
+    pub async fn run(&self, hostname: &str, command: &str) -> Terminal {
+        let command: String = url_encoded(command);
+        self.open_with(hostname, &format!("command={command}")).await
+    }
+}
+
+/// Text as a query has it.
+pub fn url_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+impl Terminal {
+    /// Says hello and waits until both ends are there.
+    pub async fn greet(mut socket: Socket) -> Result<Self, Closed> {
+        socket.frame(Frame::Control(Control::Hello { have: 0 })).await;
+        let first = socket.next_frame().await?;
+        let Frame::Control(Control::Ready { session_id, cols, rows, input }) = first else {
+            panic!("the first message must be ready: {first:?}");
+        };
+        assert_eq!(input, 0);
+        Ok(Self {
+            socket,
+            session: session_id,
+            size: (cols, rows),
+            output: Vec::new(),
+            acked: 0,
+            input: 0,
+            input_acked: 0,
+            sizes: VecDeque::new(),
+            skipped: 0,
+            exit: None,
+        })
+    }
+
+    /// Types.
+    pub async fn type_in(&mut self, text: &str) {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let frame = Frame::Data { offset: self.input, bytes };
+        self.input += text.len() as u64;
+        self.socket.frame(frame).await;
+    }
+
+    /// Has its window resized.
+    pub async fn resize(&mut self, cols: u16, rows: u16) {
+        self.socket.frame(Frame::Resize { cols, rows }).await;
+    }
+
+    /// Acknowledges all it has.
+    pub async fn acknowledge(&mut self) {
+        self.acked = self.output.len() as u64;
+        self.socket.frame(Frame::Ack(self.acked)).await;
+    }
+
+    /// Takes one frame, acknowledging nothing.
+    pub async fn take(&mut self) -> Result<Frame, Closed> {
+        let frame = self.socket.next_frame().await?;
+        match &frame {
+            Frame::Data { offset, bytes } => {
+                assert_eq!(*offset, self.output.len() as u64 + self.skipped, "a gap in the output");
+                self.output.extend_from_slice(bytes);
+            }
+            Frame::Ack(taken) => self.input_acked = *taken,
+            Frame::Resized { offset, cols, rows } => self.sizes.push_back((*offset, *cols, *rows)),
+            Frame::Control(Control::Exit { code, signal }) => self.exit = Some((*code, signal.clone())),
+            Frame::Control(Control::Skipped { bytes }) => self.skipped += bytes,
+            Frame::Control(_) => {}
+            other => panic!("not for a browser: {other:?}"),
+        }
+        Ok(frame)
+    }
+
+    /// Takes one frame and acknowledges in good time.
+    pub async fn step(&mut self) -> Result<Frame, Closed> {
+        let frame = self.take().await?;
+        if self.output.len() as u64 - self.acked >= ACK_EVERY {
+            self.acknowledge().await;
+        }
+        Ok(frame)
+    }
+
+    /// Reads until the output holds `text`.
+    pub async fn until(&mut self, text: &str) {
+        while !contains(&self.output, text.as_bytes()) {
+            if let Err(closed) = self.step().await {
+                panic!("{closed:?} before {text:?}: {:?}", self.shown());
+            }
+        }
+    }
+
+    /// The output so far, as text.
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
+
+    /// Reads to the end.
+    pub async fn ended(&mut self) -> Ended {
+        loop {
+            if let Err(closed) = self.step().await {
+                return Ended { closed, exit: self.exit.clone() };
+            }
+        }
+    }
+}
+
+/// Whether `all` holds `part`.
+pub fn contains(all: &[u8], part: &[u8]) -> bool {
+    all.windows(part.len()).any(|window| window == part)
+}
+
+/// A plain client's terminal.
+pub struct Plain {
+    /// The socket.
+    pub socket: Socket,
+    /// The session's id.
+    pub session: String,
+    /// All output so far.
+    pub output: Vec<u8>,
+}
+
+impl Plain {
+    /// Opens a terminal with a plain ticket; `query` is added to the socket's.
+    pub async fn open(bastion: &Bastion, token: &str, query: &str) -> Result<Self, Closed> {
+        let mut socket = Socket::dial(bastion, &format!("/tty/ws?token={token}{query}"), &[]).await.unwrap();
+        let Message::Text(first) = socket.next().await? else { panic!("the first message must be text") };
+        let first: Value = serde_json::from_str(&first).unwrap();
+        let session = first["session_id"].as_str().unwrap().to_owned();
+        assert_eq!(first.as_object().unwrap().len(), 1);
+        Ok(Self { socket, session, output: Vec::new() })
+    }
+
+    /// Types.
+    pub async fn type_in(&mut self, text: &str) {
+        self.socket.send(Message::Text(text.into())).await;
+    }
+
+    /// Reads until the output holds `text`.
+    pub async fn until(&mut self, text: &str) {
+        while !contains(&self.output, text.as_bytes()) {
+            self.step().await.unwrap();
+        }
+    }
+
+    /// Reads to the end.
+    pub async fn ended(&mut self) -> Closed {
+        loop {
+            if let Err(closed) = self.step().await {
+                return closed;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Closed> {
+        match self.socket.next().await? {
+            Message::Binary(bytes) => self.output.extend_from_slice(&bytes),
+            other => panic!("every message out is binary: {other:?}"),
+        }
+        Ok(())
+    }
+}
