@@ -33,6 +33,8 @@ const PING: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(35);
 /// The first message must come within this.
 const FIRST: Duration = Duration::from_secs(10);
+/// How long what a session says last may take: a browser has 10 s for the rest of its output.
+const LAST_WORD: Duration = Duration::from_secs(15);
 /// How long the close handshake may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -81,17 +83,27 @@ const RELAY: Side = Side { frame: Event::Relay, gone: Event::RelayGone };
 /// Carries frames both ways until either end is done. Reading and writing go on side by side: a client
 /// that stops reading can still type.
 async fn pump(socket: WebSocketStream, side: Side, inbox: mpsc::Sender<Message>, outbox: Arc<Outbox>) {
-    let (sink, stream) = socket.split();
-    let read = read(stream, side, &inbox, &outbox);
-    let write = write(sink, &outbox);
-    tokio::pin!(read, write);
-    let fault = tokio::select! {
-        fault = &mut read => fault,
-        () = &mut write => return leave(&inbox, (side.gone)(None)).await,
-    };
-    leave(&inbox, (side.gone)(fault)).await;
-    // The session may have a last word, if the socket still takes one.
-    let _ = timeout(GOODBYE, write).await;
+    let (sink, mut stream) = socket.split();
+    {
+        let read = read(&mut stream, side, &inbox, &outbox);
+        let write = write(sink, &outbox);
+        tokio::pin!(read, write);
+        tokio::select! {
+            fault = &mut read => {
+                leave(&inbox, (side.gone)(fault)).await;
+                // The session may have a last word, if the socket still takes one.
+                let _ = timeout(LAST_WORD, write).await;
+            }
+            () = &mut write => leave(&inbox, (side.gone)(None)).await,
+        }
+    }
+    hear_out(&mut stream).await;
+}
+
+/// Reads until the other end has closed too: a socket that is dropped with something unread is reset, and
+/// a reset may overtake what was sent last.
+async fn hear_out(stream: &mut (impl Stream<Item = std::io::Result<Ws>> + Unpin)) {
+    let _ = timeout(GOODBYE, async { while let Some(Ok(_)) = stream.next().await {} }).await;
 }
 
 async fn leave(inbox: &mpsc::Sender<Message>, gone: Event) {
@@ -101,7 +113,7 @@ async fn leave(inbox: &mpsc::Sender<Message>, gone: Event) {
 
 /// Reads until the socket ends. Returns the fault, if the other end broke the protocol.
 async fn read(
-    mut stream: SplitStream<WebSocketStream>,
+    stream: &mut SplitStream<WebSocketStream>,
     side: Side,
     inbox: &mpsc::Sender<Message>,
     outbox: &Outbox,
@@ -111,7 +123,7 @@ async fn read(
     let mut first_by = Some(Instant::now() + FIRST);
     loop {
         let by = first_by.unwrap_or_else(|| Instant::now() + patience);
-        let message = match timeout_at(by, next(&mut stream)).await {
+        let message = match timeout_at(by, next(stream)).await {
             Err(_) if first_by.is_some() => {
                 return Some(Close::new(close::PROTOCOL, "the first message must come within 10 s"));
             }
@@ -201,6 +213,5 @@ async fn say_goodbye(sink: &mut (impl Sink<Ws> + Unpin), close: Close) {
 /// Closes a socket that never reached a session.
 async fn refuse(mut socket: WebSocketStream, close: Close) {
     say_goodbye(&mut socket, close).await;
-    // The other end's close, so that it sees ours and not a reset.
-    let _ = timeout(GOODBYE, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+    hear_out(&mut socket).await;
 }

@@ -293,8 +293,11 @@ fn parse_range(text: &str, length: u64) -> Asked {
             return Some((length.saturating_sub(last), length));
         }
         let first: u64 = first.parse().ok()?;
-        let end = if last.is_empty() { length } else { last.parse::<u64>().ok()?.checked_add(1)? };
-        (end > first).then_some((first, end.min(length)))
+        if last.is_empty() {
+            return Some((first, length));
+        }
+        let last: u64 = last.parse().ok()?;
+        (last >= first).then(|| (first, last.saturating_add(1).min(length)))
     };
     match parse() {
         Some((first, end)) if first < end => Asked::Part(first..end),

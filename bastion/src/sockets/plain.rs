@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{BROWSER, GOODBYE, PING, SILENCE, is_too_big, leave, say_goodbye, send};
+use super::{BROWSER, LAST_WORD, PING, SILENCE, hear_out, is_too_big, leave, say_goodbye, send};
 use crate::{
     hub::Attached,
     session::{Close, Event, Message, Next, Outbox},
@@ -28,27 +28,31 @@ type Taken = watch::Sender<Option<u64>>;
 /// Carries bytes both ways until either end is done. Closing a plain socket ends its session.
 pub(super) async fn pump(socket: WebSocketStream, attached: Attached) {
     let Attached { session, inbox, outbox } = attached;
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let greeting = Ws::Text(json!({"session_id": session}).to_string());
     let hello = Event::Browser(Frame::Control(Control::Hello { have: 0 }));
     if !send(&mut sink, greeting, &outbox).await || inbox.send(Message::Event(hello)).await.is_err() {
         return leave(&inbox, (BROWSER.gone)(None)).await;
     }
     let taken = Taken::new(None);
-    let read = read(stream, &inbox, taken.subscribe());
-    let write = write(sink, &inbox, &outbox, &taken);
-    tokio::pin!(read, write);
-    let fault = tokio::select! {
-        fault = &mut read => fault,
-        () = &mut write => return leave(&inbox, (BROWSER.gone)(None)).await,
-    };
-    leave(&inbox, (BROWSER.gone)(fault)).await;
-    let _ = timeout(GOODBYE, write).await;
+    {
+        let read = read(&mut stream, &inbox, taken.subscribe());
+        let write = write(sink, &inbox, &outbox, &taken);
+        tokio::pin!(read, write);
+        tokio::select! {
+            fault = &mut read => {
+                leave(&inbox, (BROWSER.gone)(fault)).await;
+                let _ = timeout(LAST_WORD, write).await;
+            }
+            () = &mut write => leave(&inbox, (BROWSER.gone)(None)).await,
+        }
+    }
+    hear_out(&mut stream).await;
 }
 
 /// Every message is keyboard input. While the window is spent the socket is not read.
 async fn read(
-    mut stream: SplitStream<WebSocketStream>,
+    stream: &mut SplitStream<WebSocketStream>,
     inbox: &mpsc::Sender<Message>,
     mut taken: watch::Receiver<Option<u64>>,
 ) -> Option<Close> {

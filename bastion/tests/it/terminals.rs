@@ -174,6 +174,11 @@ impl Terminal {
     /// Says hello and waits until both ends are there.
     pub async fn greet(mut socket: Socket) -> Result<Self, Closed> {
         socket.frame(Frame::Control(Control::Hello { have: 0 })).await;
+        Self::of_greeted(socket).await
+    }
+
+    /// Waits until both ends are there, hello having been said.
+    pub async fn of_greeted(mut socket: Socket) -> Result<Self, Closed> {
         let first = socket.next_frame().await?;
         let Frame::Control(Control::Ready { session_id, cols, rows, input }) = first else {
             panic!("the first message must be ready: {first:?}");
