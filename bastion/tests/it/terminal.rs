@@ -25,7 +25,8 @@ fn left_behind(session: &str) -> Vec<String> {
 }
 
 async fn nothing_is_left_of(session: &str) {
-    eventually("no process of the session is left", async || left_behind(session).is_empty().then_some(())).await;
+    eventually("no process of the session is left", async || left_behind(session).is_empty().then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -213,7 +214,11 @@ async fn every_breach_of_the_protocol_closes_with_its_code() {
         assert_eq!(closed.code, code, "{what}: {closed:?}");
         assert!(!closed.reason.is_empty(), "{what}");
         let session = alice.ended_session(&terminal.session).await;
-        assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("error")), "{what}");
+        assert_eq!(
+            (&session["status"], &session["end_reason"]),
+            (&json!("error"), &json!("error")),
+            "{what}"
+        );
     }
 }
 
@@ -232,7 +237,10 @@ async fn an_overlap_is_a_breach_too() {
 async fn an_unknown_control_type_is_ignored_and_a_ping_is_answered() {
     let (_bastion, alice, _) = world(Shell::Echo).await;
     let mut terminal = alice.open("web-1").await;
-    terminal.socket.send(Message::Binary(Bytes::from_static(b"\x03{\"type\":\"of tomorrow\",\"x\":[1]}"))).await;
+    terminal
+        .socket
+        .send(Message::Binary(Bytes::from_static(b"\x03{\"type\":\"of tomorrow\",\"x\":[1]}")))
+        .await;
     terminal.socket.frame(Frame::Control(Control::Ping)).await;
     while !matches!(terminal.step().await.unwrap(), Frame::Control(Control::Pong)) {}
     terminal.type_in("still here\u{4}").await;
