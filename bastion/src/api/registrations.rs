@@ -23,7 +23,7 @@ use crate::{
     app::App,
     clock::rfc3339,
     db::registrations::{Model, Standing},
-    enrolment::{Approval, DecisionRefused},
+    enrolment::{AgentRefused, Approval, DecisionRefused},
 };
 
 impl Checked for RegisterRequest {
@@ -160,6 +160,10 @@ impl Registrations {
     ) -> Result<Registered, ApiError> {
         let bucket = signed.peer.bucket();
         app.limits.registrations.check(&bucket).map_err(|wait| ApiError::rate_limited(wait.0))?;
+        // The key comes in the body, so that it is read first; but never for who has signed nothing.
+        if signed.request.claim.is_none() {
+            return counted(app, &signed.peer, Err(AgentRefused::BadSignature));
+        }
         let body = signed.parse()?;
         let address = signed.peer.addr.to_string();
         let answer = app.enrolment.register(&signed.request, body, &address).await;
