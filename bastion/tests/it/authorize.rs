@@ -50,7 +50,9 @@ async fn a_ticket_says_what_it_opens_and_is_kept_nowhere() {
 async fn what_is_not_there_and_what_is_not_yours_differ_in_nothing_but_the_decision() {
     let (bastion, _, root) = world(Shell::Echo).await;
     let bob = bastion.user("bob", "user").await;
-    root.patch(&format!("/assets/{}", bastion.asset("web-1")), json!({"status": "quarantined"})).await.expect(200);
+    root.patch(&format!("/assets/{}", bastion.asset("web-1")), json!({"status": "quarantined"}))
+        .await
+        .expect(200);
     let mut answers = Vec::new();
     for host in ["web-1", "00000000-0000-4000-8000-000000000000", "no-such-host", &"x".repeat(300)] {
         let answer = bob.authorize(host).await;
@@ -112,7 +114,10 @@ async fn malformed_questions_are_refused_by_name() {
         assert_eq!(alice.authorize_with("web-1", query).await.faults(), [path], "{query}");
     }
     alice.authorize_with("web-1", "unknown=1&cols=80").await.expect(200);
-    alice.authorize_with("web-1", &format!("command={}", url_encoded("echo 一\n\techo 二"))).await.expect(200);
+    alice
+        .authorize_with("web-1", &format!("command={}", url_encoded("echo 一\n\techo 二")))
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
@@ -187,7 +192,8 @@ async fn a_ticket_is_no_permission_the_chain_rules_again() {
     let closed = redeem(&alice, &token).await.err().unwrap();
     assert_eq!(closed.code, 4403);
     root.patch(&path, json!({"status": null})).await.expect(200);
-    let plain = alice.authorize_with("web-1", "plain=1").await.expect(200)["token"].as_str().unwrap().to_owned();
+    let plain =
+        alice.authorize_with("web-1", "plain=1").await.expect(200)["token"].as_str().unwrap().to_owned();
     root.patch(&format!("/users/{}", alice.id), json!({"disabled": true})).await.expect(200);
     let closed = Plain::open(&bastion, &plain, "").await.err().unwrap();
     assert_eq!(closed.code, 4403, "a user who was disabled: {closed:?}");
@@ -202,7 +208,9 @@ async fn forged_and_foreign_tickets_open_nothing() {
     let swapped = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"castellan-ticket+jwt"}"#);
-    for token in [swapped, format!("{none}.{}.", parts[1]), format!("{}.{}.", parts[0], parts[1]), "x".to_owned()] {
+    for token in
+        [swapped, format!("{none}.{}.", parts[1]), format!("{}.{}.", parts[0], parts[1]), "x".to_owned()]
+    {
         assert_eq!(redeem(&alice, &token).await.err().unwrap().code, 4401, "{token}");
     }
     let elsewhere = world(Shell::Echo).await;
@@ -307,4 +315,24 @@ async fn a_session_ends_when_no_key_is_typed_for_as_long_as_the_policy_says() {
     assert_eq!(closed.code, 4408);
     assert_eq!(alice.ended_session(&terminal.session).await["end_reason"], "idle");
     tokio::time::timeout(Duration::from_secs(30), bastion.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_plain_ticket_suffices_alone_but_only_from_where_it_was_asked_for() {
+    let (bastion, alice, _) = world(Shell::Echo).await;
+    let Credential::Login(cookie) = &alice.credential else { panic!("alice has a login") };
+    let elsewhere =
+        reqwest::Client::builder().local_address(Some([127, 0, 0, 2].into())).no_proxy().build().unwrap();
+    let url = format!("{}/api/v1/assets/{}/tty/authorize?plain=1", bastion.url(), bastion.asset("web-1"));
+    let request = elsewhere.get(url).header("cookie", cookie).header("sec-fetch-site", "same-origin");
+    let token = Answer::of(request).await.expect(200)["token"].as_str().unwrap().to_owned();
+    assert_eq!(claims(&token)["plain"], true);
+    assert_eq!(Plain::open(&bastion, &token, "").await.err().unwrap().code, 4401);
+
+    let token =
+        alice.authorize_with("web-1", "plain=1").await.expect(200)["token"].as_str().unwrap().to_owned();
+    let mut plain = Plain::open(&bastion, &token, "").await.unwrap();
+    plain.type_in("alone").await;
+    plain.until("alone").await;
+    assert_eq!(Plain::open(&bastion, &token, "").await.err().unwrap().code, 4401, "once");
 }

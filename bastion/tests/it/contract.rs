@@ -155,7 +155,11 @@ async fn every_operation_in_the_spec_refuses_a_stranger() {
             Credential::Token("cst_guessed".to_owned()),
         ] {
             let answer = ask(credential.clone()).await;
-            assert_eq!((answer.status, &answer.json()["code"]), (401, &json!(code)), "{name:?} {credential:?}");
+            assert_eq!(
+                (answer.status, &answer.json()["code"]),
+                (401, &json!(code)),
+                "{name:?} {credential:?}"
+            );
         }
     }
     assert_eq!((public.len(), silent.len()), (PUBLIC.len(), SILENT.len()));

@@ -142,7 +142,8 @@ async fn a_faulty_configuration_is_refused_with_its_key_and_line() {
     let home = tempfile::TempDir::new().unwrap();
     let file = home.path().join("castellan.toml");
     std::fs::write(&file, "[server]\nlisten = \"127.0.0.1:0\"\n[spol]\ndir = \"x\"\n").unwrap();
-    let output = castellan().arg("serve").arg("--config").arg(&file).stderr(Stdio::piped()).output().await.unwrap();
+    let output =
+        castellan().arg("serve").arg("--config").arg(&file).stderr(Stdio::piped()).output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(":3: spol") && said.contains("spool"), "{said}");

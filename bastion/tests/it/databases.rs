@@ -13,16 +13,21 @@ use crate::harness::Bastion;
 async fn rows(db: &DatabaseConnection, sql: &str) -> Vec<Vec<String>> {
     let statement = Statement::from_string(db.get_database_backend(), sql);
     let rows = db.query_all_raw(statement).await.unwrap();
-    rows.iter().map(|row| (0..row.column_names().len()).map(|at| row.try_get_by_index(at).unwrap()).collect()).collect()
+    rows.iter()
+        .map(|row| (0..row.column_names().len()).map(|at| row.try_get_by_index(at).unwrap()).collect())
+        .collect()
 }
 
 async fn tables(db: &DatabaseConnection) -> Vec<String> {
     let sql = match db.get_database_backend() {
-        DatabaseBackend::Sqlite => "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        DatabaseBackend::Sqlite => {
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        }
         DatabaseBackend::Postgres => "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'",
         _ => "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
     };
-    let mut names: Vec<_> = rows(db, sql).await.into_iter().flatten().filter(|name| name != "seaql_migrations").collect();
+    let mut names: Vec<_> =
+        rows(db, sql).await.into_iter().flatten().filter(|name| name != "seaql_migrations").collect();
     names.sort();
     names
 }
@@ -31,7 +36,9 @@ async fn tables(db: &DatabaseConnection) -> Vec<String> {
 async fn migrated(db: &DatabaseConnection) {
     Migrator::up(db, None).await.unwrap();
     let first = tables(db).await;
-    for table in ["users", "assets", "agent_register_apply", "tickets", "tty_sessions", "recordings", "audit_log"] {
+    for table in
+        ["users", "assets", "agent_register_apply", "tickets", "tty_sessions", "recordings", "audit_log"]
+    {
         assert!(first.iter().any(|it| it == table), "{table}: {first:?}");
     }
     Migrator::up(db, None).await.unwrap();
@@ -58,7 +65,11 @@ impl Own {
     }
 
     async fn drop(self) {
-        let force = if self.server.get_database_backend() == DatabaseBackend::Postgres { " WITH (FORCE)" } else { "" };
+        let force = if self.server.get_database_backend() == DatabaseBackend::Postgres {
+            " WITH (FORCE)"
+        } else {
+            ""
+        };
         self.server.execute_unprepared(&format!("DROP DATABASE {}{force}", self.name)).await.unwrap();
     }
 }

@@ -25,9 +25,23 @@ async fn every_answer_carries_the_security_headers() {
     let nothing = uuid::Uuid::nil();
     let mut answers = vec![bastion.root().get("/me").await, bastion.root().post("/users", json!({})).await];
     for path in [
-        "/", "/docs", "/login", "/recordings/x", "/no/such/page", "/assets/nothing.js", "/healthz", "/readyz", "/openapi.json",
-        "/.well-known/jwks.json", "/.well-known/jwks.jws", "/api/v1/me", "/api/v1/nothing", "/api/v1/tty/ws",
-        "/api/v1/agent/tty/relay", &format!("/api/v1/recordings/{nothing}/cast"), "/api/v1/assets/%00",
+        "/",
+        "/docs",
+        "/login",
+        "/recordings/x",
+        "/no/such/page",
+        "/assets/nothing.js",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/.well-known/jwks.json",
+        "/.well-known/jwks.jws",
+        "/api/v1/me",
+        "/api/v1/nothing",
+        "/api/v1/tty/ws",
+        "/api/v1/agent/tty/relay",
+        &format!("/api/v1/recordings/{nothing}/cast"),
+        "/api/v1/assets/%00",
     ] {
         answers.push(get(&bastion, path).await);
     }
@@ -45,8 +59,14 @@ async fn every_answer_carries_the_security_headers() {
             assert_eq!(answer.header(name), value, "{name}: {shown}");
         }
         let policy = answer.header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{shown}");
-        assert!(!policy.contains("script-src 'self' 'unsafe-inline'") && !policy.contains("'unsafe-eval'"), "{shown}");
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{shown}"
+        );
+        assert!(
+            !policy.contains("script-src 'self' 'unsafe-inline'") && !policy.contains("'unsafe-eval'"),
+            "{shown}"
+        );
         assert!(answer.headers.contains_key("permissions-policy"), "{shown}");
         assert!(!answer.header("cache-control").is_empty(), "{shown}");
         assert!(!answer.headers.contains_key("server"), "{shown}");

@@ -252,13 +252,24 @@ impl Bastion {
         let state = self.home().join(format!("agent-{id}"));
         fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
         let key = rsa_key(0);
-        for (name, text) in
-            [("client_id", format!("{id}\n")), ("agent_rsa", key.private_pem.clone()), ("agent_rsa.pub", key.public_pem.clone())]
-        {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(state.join(name)).unwrap();
+        for (name, text) in [
+            ("client_id", format!("{id}\n")),
+            ("agent_rsa", key.private_pem.clone()),
+            ("agent_rsa.pub", key.public_pem.clone()),
+        ] {
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(state.join(name))
+                .unwrap();
             std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         }
-        let options = agent::Options { shell, hostname: Some(hostname.to_owned()), ..agent::Options::new(self.url(), &state) };
+        let options = agent::Options {
+            shell,
+            hostname: Some(hostname.to_owned()),
+            ..agent::Options::new(self.url(), &state)
+        };
         let stop = self.0.shutdown.child_token();
         let running = self.0.tasks.spawn(agent::run(options, stop.clone()));
         Host { id, stop, running: Mutex::new(Some(running)) }
@@ -388,7 +399,9 @@ impl Actor {
         let request = bastion.http().request(method, format!("{}/api/v1{path}", bastion.url()));
         match &self.credential {
             Credential::None => request,
-            Credential::Login(cookie) => request.header("cookie", cookie).header("sec-fetch-site", "same-origin"),
+            Credential::Login(cookie) => {
+                request.header("cookie", cookie).header("sec-fetch-site", "same-origin")
+            }
             Credential::Token(token) => request.bearer_auth(token),
         }
     }
@@ -469,7 +482,8 @@ impl Answer {
 
     /// The body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON ({}): {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON ({}): {}", self.status, self.text()))
     }
 
     /// The JSON of an answer that must have this status; null for an empty one.
@@ -499,7 +513,10 @@ impl Answer {
     pub fn faults(&self) -> Vec<String> {
         let problem = self.refused(400, "invalid_request");
         let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors: {problem}"));
-        assert!(errors.iter().all(|error| error["detail"].as_str().is_some_and(|it| !it.is_empty())), "{problem}");
+        assert!(
+            errors.iter().all(|error| error["detail"].as_str().is_some_and(|it| !it.is_empty())),
+            "{problem}"
+        );
         errors.iter().map(|error| error["path"].as_str().unwrap().to_owned()).collect()
     }
 

@@ -30,7 +30,12 @@ async fn pending(host: &Applicant, secret: &Secret, wait: u32) -> Value {
 }
 
 /// Dials back for a task, as an agent does.
-async fn relay(bastion: &Bastion, host: &Applicant, secret: &Secret, task: &Value) -> Result<Socket, (u16, Value)> {
+async fn relay(
+    bastion: &Bastion,
+    host: &Applicant,
+    secret: &Secret,
+    task: &Value,
+) -> Result<Socket, (u16, Value)> {
     let path = format!("/agent/tty/relay?session_id={}", task["session_id"].as_str().unwrap());
     let mut headers = host.headers(&host.hmac(secret), "GET", &path, None);
     headers.push(("authorization", format!("Bearer {}", task["token"].as_str().unwrap())));
@@ -75,7 +80,9 @@ async fn only_the_agents_own_fresh_signature_is_a_heartbeat() {
     beat(Hand { skew: 125, ..hand.clone() }, host.beat()).await.refused(401, "clock_skew");
     beat(host.hmac(&Secret::new([1; 32])), host.beat()).await.refused(401, "bad_signature");
     beat(host.rsa(), host.beat()).await.refused(401, "bad_signature");
-    beat(Hand { keyid: "nobody".to_owned(), ..hand.clone() }, host.beat()).await.refused(401, "bad_signature");
+    beat(Hand { keyid: "nobody".to_owned(), ..hand.clone() }, host.beat())
+        .await
+        .refused(401, "bad_signature");
     // A wrong signature with an old clock is a wrong signature: one is looked at first.
     let wrong = Hand { skew: -500, ..host.hmac(&Secret::new([1; 32])) };
     beat(wrong, host.beat()).await.refused(401, "bad_signature");
@@ -115,7 +122,8 @@ async fn a_task_comes_at_once_to_the_agent_it_is_for_and_says_what_to_run() {
     assert_eq!(pending(&host, &secret, 0).await, json!([]));
     let waits = pending(&host, &secret, 20);
     let opens = async {
-        let ticket = alice.authorize_with(&host.client_id, "cols=90&rows=30&command=uptime").await.expect(200);
+        let ticket =
+            alice.authorize_with(&host.client_id, "cols=90&rows=30&command=uptime").await.expect(200);
         dial_framed(&alice, ticket["token"].as_str().unwrap()).await.unwrap()
     };
     let begun = tokio::time::Instant::now();
@@ -123,7 +131,10 @@ async fn a_task_comes_at_once_to_the_agent_it_is_for_and_says_what_to_run() {
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     let task = &tasks[0];
     let session = task["session_id"].as_str().unwrap();
-    assert_eq!(task["relay_url"], format!("{}/api/v1/agent/tty/relay?session_id={session}", bastion.config().ws_base()));
+    assert_eq!(
+        task["relay_url"],
+        format!("{}/api/v1/agent/tty/relay?session_id={session}", bastion.config().ws_base())
+    );
     assert_eq!((&task["cols"], &task["rows"]), (&json!(90), &json!(30)));
     assert_eq!((&task["user"], &task["command"]), (&json!("alice"), &json!("uptime")));
     assert_eq!(task["run_as"], json!(null));
@@ -194,7 +205,10 @@ async fn a_relay_needs_its_signature_its_token_and_no_origin() {
     let refused = |status: u16, code: &str| (status, code.to_owned());
     let both = || vec![token.clone(), protocol.clone()];
     assert_eq!(dial(vec![], both()).await, refused(401, "bad_signature"));
-    assert_eq!(dial(host.headers(&host.hmac(&Secret::new([0; 32])), "GET", &path, None), both()).await, refused(401, "bad_signature"));
+    assert_eq!(
+        dial(host.headers(&host.hmac(&Secret::new([0; 32])), "GET", &path, None), both()).await,
+        refused(401, "bad_signature")
+    );
     let origin = ("origin", bastion.url());
     assert_eq!(dial(signed(), [both(), vec![origin]].concat()).await, refused(403, "foreign_origin"));
     assert_eq!(dial(signed(), vec![protocol.clone()]).await, refused(400, "invalid_request"));
@@ -206,7 +220,8 @@ async fn a_relay_needs_its_signature_its_token_and_no_origin() {
     let others = other.enrol(&bastion.root(), &[]).await;
     assert_eq!(relay(&bastion, &other, &others, &task).await.err().unwrap().0, 410);
 
-    let bad = json!({"session_id": task["session_id"], "token": format!("{}x", task["token"].as_str().unwrap())});
+    let bad =
+        json!({"session_id": task["session_id"], "token": format!("{}x", task["token"].as_str().unwrap())});
     assert_eq!(relay(&bastion, &host, &secret, &bad).await.unwrap().closed().await.code, 4401);
     let mut good = relay(&bastion, &host, &secret, &task).await.unwrap();
     good.frame(Frame::Control(Control::Hello { have: 0 })).await;
@@ -244,4 +259,56 @@ async fn an_agent_that_breaks_the_protocol_ends_its_session_as_a_fault() {
         assert_eq!(relay.closed().await.code, 4400, "{what}");
         assert_eq!(alice.ended_session(&terminal.session).await["end_reason"], "error", "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_lost_is_a_host_that_is_gone() {
+    let (bastion, alice, host, secret) = world().await;
+    let (browser, task) = opened(&alice, &host, &secret).await;
+    let mut relay = relay(&bastion, &host, &secret, &task).await.unwrap();
+    relay.frame(Frame::Control(Control::Hello { have: 0 })).await;
+    let mut terminal = Terminal::of_greeted(browser).await.unwrap();
+    relay.frame(Frame::Data { offset: 0, bytes: "last words".into() }).await;
+    terminal.until("last words").await;
+    drop(relay);
+    let closed = terminal.ended().await.closed;
+    assert_eq!(closed.code, 4411, "{closed:?}");
+    let session = alice.ended_session(&terminal.session).await;
+    assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("host_gone")));
+    let cast = crate::recordings::stored_cast(&alice, &terminal.session).await;
+    assert_eq!(crate::recordings::output_of(&cast), "last words");
+}
+
+#[tokio::test]
+async fn a_task_nobody_came_for_is_handed_out_again_and_voids_the_first_token() {
+    let (bastion, alice, host, secret) = world().await;
+    let (browser, first) = opened(&alice, &host, &secret).await;
+    let begun = tokio::time::Instant::now();
+    let again = pending(&host, &secret, 20).await[0].clone();
+    assert!((8..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(again["session_id"], first["session_id"]);
+    assert_ne!(again["token"], first["token"]);
+    assert_eq!(relay(&bastion, &host, &secret, &first).await.unwrap().closed().await.code, 4401);
+    let mut second = relay(&bastion, &host, &secret, &again).await.unwrap();
+    second.frame(Frame::Control(Control::Hello { have: 0 })).await;
+    Terminal::of_greeted(browser).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_its_agent_has_not_named_for_long_is_ended_and_no_younger_one() {
+    let (bastion, alice, host, secret) = world().await;
+    let (browser, task) = opened(&alice, &host, &secret).await;
+    let mut relay = relay(&bastion, &host, &secret, &task).await.unwrap();
+    relay.frame(Frame::Control(Control::Hello { have: 0 })).await;
+    let terminal = Terminal::of_greeted(browser).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let ended = crate::harness::eventually("the forgotten session is ended", async || {
+        // A heart that beats fast, and says that the agent holds nothing.
+        assert_eq!(host.heartbeat(&secret).await.expect(200)["terminate"], json!([]));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        Some(alice.session(&terminal.session).await).filter(|session| !session["ended_at"].is_null())
+    })
+    .await;
+    assert_eq!(ended["end_reason"], "error");
+    assert!(begun.elapsed().as_secs() >= 9, "it has 10 s to be named: {:?}", begun.elapsed());
 }

@@ -20,7 +20,9 @@ fn good(operation: &Operation, host: &Applicant, root: &Actor) -> Value {
         ("POST", "/users") => {
             json!({"username": "new", "password": PASSWORD, "role": "user", "groups": ["ops"], "disabled": false})
         }
-        ("PATCH", "/users/{id}") => json!({"username": "new", "password": PASSWORD, "role": "user", "groups": [], "disabled": false}),
+        ("PATCH", "/users/{id}") => {
+            json!({"username": "new", "password": PASSWORD, "role": "user", "groups": [], "disabled": false})
+        }
         ("POST", "/tokens") => json!({"name": "ci", "role": "user", "expires_in_days": 3}),
         ("POST", "/register") => host.application(),
         ("POST", "/approve") => {
@@ -58,12 +60,21 @@ fn replaced(good: &Value, field: &str, value: Value) -> Value {
 fn bad(operation: &Operation, good: &Value) -> Vec<Bad> {
     let spec = spec();
     let schema = operation.body.as_ref().unwrap();
-    let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let mut all = vec![Bad { what: "unknown".into(), path: "surprise".into(), body: replaced(good, "surprise", json!(1)) }];
+    let required: Vec<_> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut all = vec![Bad {
+        what: "unknown".into(),
+        path: "surprise".into(),
+        body: replaced(good, "surprise", json!(1)),
+    }];
     for (field, property) in schema["properties"].as_object().unwrap() {
         let kind = resolved(&spec, property)["type"].as_str().unwrap_or("any").to_owned();
         let mut wrong = |what: &str, value: Value| {
-            all.push(Bad { what: format!("{field} {what}"), path: field.clone(), body: replaced(good, field, value) });
+            all.push(Bad {
+                what: format!("{field} {what}"),
+                path: field.clone(),
+                body: replaced(good, field, value),
+            });
         };
         if kind != "any" {
             wrong("is a list of lists", json!([[1]]));
@@ -90,7 +101,13 @@ fn bad(operation: &Operation, good: &Value) -> Vec<Bad> {
         }
         if field == "labels" {
             let many: serde_json::Map<_, _> = (0..65).map(|nth| (format!("k{nth}"), json!("v"))).collect();
-            for labels in [json!({"a b": "x"}), json!({"": "x"}), json!({"a": "x y"}), json!({"a": 1}), json!({"a": "x\n"})] {
+            for labels in [
+                json!({"a b": "x"}),
+                json!({"": "x"}),
+                json!({"a": "x y"}),
+                json!({"a": 1}),
+                json!({"a": "x\n"}),
+            ] {
                 wrong("holds a bad one", labels);
             }
             wrong("are too many", Value::Object(many));
@@ -176,9 +193,16 @@ async fn nested_fields_are_named_by_their_path() {
     }
     let document = json!({"guardrails": [{"id": "x", "kind": "no_such", "config": {}}], "policies": []});
     let answer = root.post("/policies", json!({"document": document, "comment": "c"})).await;
-    assert!(answer.faults().iter().any(|path| path.starts_with("document.guardrails[0]")), "{}", answer.text());
+    assert!(
+        answer.faults().iter().any(|path| path.starts_with("document.guardrails[0]")),
+        "{}",
+        answer.text()
+    );
     let unknown = json!({"allowed_users": [root.id, "00000000-0000-4000-8000-000000000000"]});
-    assert_eq!(root.patch(&format!("/assets/{}", host.client_id), unknown).await.faults(), ["allowed_users[1]"]);
+    assert_eq!(
+        root.patch(&format!("/assets/{}", host.client_id), unknown).await.faults(),
+        ["allowed_users[1]"]
+    );
 }
 
 #[tokio::test]
@@ -202,7 +226,8 @@ async fn what_is_no_json_by_its_word_or_its_bytes_is_refused() {
         assert_eq!(Answer::of(request).await.faults(), [path], "{kind} {body}");
     }
     let deep = format!("{{\"document\":{}1{},\"comment\":\"c\"}}", "[".repeat(10_000), "]".repeat(10_000));
-    let request = root.request(Method::POST, "/policies").header("content-type", "application/json").body(deep);
+    let request =
+        root.request(Method::POST, "/policies").header("content-type", "application/json").body(deep);
     assert_eq!(Answer::of(request).await.status, 400);
     assert_eq!(root.get("/tokens").await.expect(200)["items"], json!([]));
 }
@@ -263,7 +288,9 @@ async fn pages_of_a_list_follow_each_other_without_gap_or_overlap() {
     let (mut names, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = root.get(&format!("/tokens?limit=3{cursor}")).await.expect(200);
-        names.extend(page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()),
+        );
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,

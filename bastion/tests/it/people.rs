@@ -8,8 +8,7 @@ use crate::harness::{Answer, Bastion, Credential, PASSWORD};
 #[tokio::test]
 async fn a_login_sets_a_strict_cookie_that_only_pages_of_ours_can_use() {
     let bastion = Bastion::start().await;
-    let answer =
-        bastion.stranger().post("/login", json!({"username": "root", "password": PASSWORD})).await;
+    let answer = bastion.stranger().post("/login", json!({"username": "root", "password": PASSWORD})).await;
     assert_eq!(answer.expect(200)["role"], "admin");
     let cookie = answer.header("set-cookie");
     for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
@@ -28,7 +27,8 @@ async fn an_unknown_name_a_wrong_password_and_a_disabled_user_get_the_same_bytes
     let alice = bastion.user("alice", "user").await;
     bastion.root().patch(&format!("/users/{}", alice.id), json!({"disabled": true})).await.expect(200);
     let mut answers = Vec::new();
-    for (name, password) in [("nobody", PASSWORD), ("root", "wrong"), ("alice", PASSWORD), ("ROOT", PASSWORD)] {
+    for (name, password) in [("nobody", PASSWORD), ("root", "wrong"), ("alice", PASSWORD), ("ROOT", PASSWORD)]
+    {
         let refused = bastion.login(name, password).await.unwrap_err();
         refused.refused(401, "bad_credentials");
         answers.push(refused.body);
@@ -84,7 +84,8 @@ async fn disabling_a_user_ends_logins_and_tokens_at_once() {
 async fn a_token_is_shown_once_has_at_most_its_makers_role_and_can_be_revoked() {
     let bastion = Bastion::start().await;
     let root = bastion.root();
-    let made = root.post("/tokens", json!({"name": "ci", "role": "user", "expires_in_days": 1})).await.expect(201);
+    let made =
+        root.post("/tokens", json!({"name": "ci", "role": "user", "expires_in_days": 1})).await.expect(201);
     let secret = made["token"].as_str().unwrap().to_owned();
     let listed = root.get("/tokens").await;
     assert!(!listed.text().contains(&secret));
@@ -108,12 +109,22 @@ async fn every_role_reaches_what_is_its_own_and_nothing_above() {
     let user = bastion.user("alice", "user").await;
     let auditor = bastion.user("otto", "auditor").await;
     let root = bastion.root();
-    for (path, least) in
-        [("/me", 0), ("/sessions", 0), ("/recordings", 0), ("/assets", 0), ("/audit", 1), ("/users", 2), ("/registrations", 2)]
-    {
+    for (path, least) in [
+        ("/me", 0),
+        ("/sessions", 0),
+        ("/recordings", 0),
+        ("/assets", 0),
+        ("/audit", 1),
+        ("/users", 2),
+        ("/registrations", 2),
+    ] {
         for (rank, actor) in [&user, &auditor, &root].into_iter().enumerate() {
             let answer = actor.get(path).await;
-            if rank >= least { answer.expect(200) } else { answer.refused(403, "forbidden") };
+            if rank >= least {
+                answer.expect(200)
+            } else {
+                answer.refused(403, "forbidden")
+            };
         }
     }
 }
@@ -126,7 +137,8 @@ async fn a_cookie_from_another_site_may_read_but_change_nothing() {
     let own = bastion.url();
     let send = async |headers: &[(&str, &str)]| {
         let url = format!("{}/api/v1/tokens", bastion.url());
-        let request = bastion.http().request(Method::POST, url).header("cookie", cookie).json(&json!({"name": "x"}));
+        let request =
+            bastion.http().request(Method::POST, url).header("cookie", cookie).json(&json!({"name": "x"}));
         Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
     };
     for refused in [
@@ -170,8 +182,12 @@ async fn what_changes_something_is_in_the_audit_log_without_its_secrets() {
     root.patch(&format!("/users/{}", alice.id), json!({"password": "another good one"})).await.expect(200);
     let _ = bastion.login("alice", "not this one").await;
     let audit = root.get("/audit?limit=200").await;
-    let actions: Vec<_> =
-        audit.expect(200)["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
+    let actions: Vec<_> = audit.expect(200)["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["action"].as_str().unwrap().to_owned())
+        .collect();
     for action in ["user.create", "login.create", "token.create", "user.change", "login.fail"] {
         assert!(actions.iter().any(|it| it == action), "{action}: {actions:?}");
     }

@@ -33,7 +33,8 @@ pub fn lines_of(cast: &str) -> (Value, Vec<(f64, String, String)>) {
     let header = lines.next().unwrap();
     assert_eq!(header["version"], 2);
     assert!(header["width"].as_u64().unwrap() > 0 && header["height"].as_u64().unwrap() > 0);
-    let events: Vec<(f64, String, String)> = lines.map(|line| serde_json::from_value(line).unwrap()).collect();
+    let events: Vec<(f64, String, String)> =
+        lines.map(|line| serde_json::from_value(line).unwrap()).collect();
     assert!(events.windows(2).all(|pair| pair[0].0 <= pair[1].0), "times never go back");
     assert!(events.iter().all(|(_, kind, _)| ["o", "i", "r", "m"].contains(&kind.as_str())));
     (header, events)
@@ -55,7 +56,8 @@ async fn session(alice: &Actor, command: &str) -> Terminal {
 #[tokio::test]
 async fn a_recording_is_stored_valid_and_equal_to_what_was_shown() {
     let (_bastion, alice, _) = world(Shell::Login).await;
-    let mut terminal = alice.run("web-1", "ls --color=always /; read x; stty size; printf '\\377é终'; exit 3").await;
+    let mut terminal =
+        alice.run("web-1", "ls --color=always /; read x; stty size; printf '\\377é终'; exit 3").await;
     terminal.until("etc").await;
     terminal.resize(120, 40).await;
     while terminal.sizes.is_empty() {
@@ -159,7 +161,9 @@ async fn a_foreign_recording_is_a_missing_one_and_looking_is_audited() {
     assert_eq!(otto.get(&format!("/recordings/{}/cast", terminal.session)).await.status, 200);
     let audit = root.get("/audit?limit=200").await.expect(200);
     let seen = audit["items"].as_array().unwrap().iter().any(|row| {
-        row["action"] == "recording.view" && row.to_string().contains(&otto.id) && row.to_string().contains(&terminal.session)
+        row["action"] == "recording.view"
+            && row.to_string().contains(&otto.id)
+            && row.to_string().contains(&terminal.session)
     });
     assert!(seen, "{audit}");
 }
@@ -172,7 +176,8 @@ async fn the_journal_goes_when_the_recording_is_stored() {
     let dir = bastion.config().spool.dir.clone();
     eventually("the spool is empty", async || {
         let names = std::fs::read_dir(&dir).unwrap().filter_map(Result::ok);
-        (!names.into_iter().any(|entry| entry.file_name().to_string_lossy().contains(&terminal.session))).then_some(())
+        (!names.into_iter().any(|entry| entry.file_name().to_string_lossy().contains(&terminal.session)))
+            .then_some(())
     })
     .await;
 }
@@ -180,7 +185,8 @@ async fn the_journal_goes_when_the_recording_is_stored() {
 #[tokio::test]
 async fn without_compression_the_stored_object_is_the_cast() {
     let bastion =
-        Bastion::start_with(|config| config.recordings.compression = bastion::config::Compression::None).await;
+        Bastion::start_with(|config| config.recordings.compression = bastion::config::Compression::None)
+            .await;
     let alice = bastion.user("alice", "user").await;
     bastion.host("web-1", Shell::Login, &[&alice]).await;
     let terminal = session(&alice, "echo plain").await;
@@ -197,7 +203,13 @@ async fn asciinema_plays_a_recording() {
     let terminal = session(&alice, "ls --color=always /; echo 终端; printf '\\377'").await;
     let file = bastion.home().join("session.cast");
     std::fs::write(&file, stored_cast(&alice, &terminal.session).await).unwrap();
-    let played = tokio::process::Command::new(asciinema).arg("cat").arg(&file).env("LC_ALL", "C.UTF-8").output().await.unwrap();
+    let played = tokio::process::Command::new(asciinema)
+        .arg("cat")
+        .arg(&file)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .await
+        .unwrap();
     assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
     assert_eq!(String::from_utf8_lossy(&played.stdout), String::from_utf8_lossy(&terminal.output));
 }

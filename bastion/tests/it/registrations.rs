@@ -33,7 +33,10 @@ async fn the_same_agent_and_key_find_the_same_application() {
     assert_eq!(items[0]["fingerprint"], first["fingerprint"]);
     assert_eq!(items[0]["labels"], json!({"env": "test"}));
     assert_eq!((&items[0]["key_changed"], &items[0]["status"]), (&json!(false), &json!("pending")));
-    assert_eq!(host.status(first["apply_id"].as_str().unwrap()).await.expect(200), json!({"status": "pending"}));
+    assert_eq!(
+        host.status(first["apply_id"].as_str().unwrap()).await.expect(200),
+        json!({"status": "pending"})
+    );
 }
 
 #[tokio::test]
@@ -42,7 +45,8 @@ async fn an_approval_gives_a_sealed_proven_secret_until_its_first_use_and_never_
     let root = bastion.root();
     let host = Applicant::new(&bastion);
     let apply_id = host.applied().await;
-    let approved = root.post("/approve", json!({"id": apply_id, "fingerprint": host.key.fingerprint})).await.expect(200);
+    let approved =
+        root.post("/approve", json!({"id": apply_id, "fingerprint": host.key.fingerprint})).await.expect(200);
     assert_eq!(approved["status"], "approved");
     assert_eq!(approved["asset"]["id"], host.client_id);
     assert_eq!(approved["asset"]["status"], "offline");
@@ -113,7 +117,9 @@ async fn a_second_decision_and_another_fingerprint_are_conflicts() {
     let host = Applicant::new(&bastion);
     let apply_id = host.applied().await;
     let other = rsa_key(1).fingerprint.clone();
-    root.post("/approve", json!({"id": apply_id, "fingerprint": other})).await.refused(409, "fingerprint_mismatch");
+    root.post("/approve", json!({"id": apply_id, "fingerprint": other}))
+        .await
+        .refused(409, "fingerprint_mismatch");
     assert_eq!(host.status(&apply_id).await.expect(200)["status"], "pending");
     root.post("/approve", json!({"id": apply_id})).await.expect(200);
     root.post("/approve", json!({"id": apply_id})).await.refused(409, "already_decided");
@@ -214,7 +220,8 @@ async fn what_is_not_signed_as_the_contract_says_is_a_bad_signature() {
     let send = async |path: &str, headers: Vec<(&str, String)>, body: &str| {
         let request = bastion.http().post(format!("{}/api/v1{path}", bastion.url()));
         let request = request.header("content-type", "application/json").body(body.to_owned());
-        Answer::of(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))).await
+        Answer::of(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)))
+            .await
     };
     let without = |gone: &str| good.iter().filter(|(name, _)| *name != gone).cloned().collect::<Vec<_>>();
     let with = |changed: &str, from: &str, to: &str| {
@@ -232,7 +239,12 @@ async fn what_is_not_signed_as_the_contract_says_is_a_bad_signature() {
         ("another body", "/register", good.clone(), body.replace("hand-made", "other")),
         ("another query", "/register?x=1", good.clone(), body.clone()),
         ("another label", "/register", with("signature-input", "agent=", "other="), body.clone()),
-        ("another algorithm", "/register", with("signature-input", "rsa-pss-sha512", "hmac-sha256"), body.clone()),
+        (
+            "another algorithm",
+            "/register",
+            with("signature-input", "rsa-pss-sha512", "hmac-sha256"),
+            body.clone(),
+        ),
         ("fewer components", "/register", with("signature-input", " \"@query\"", ""), body.clone()),
         ("another time", "/register", with("signature-input", "created=1", "created=01"), body.clone()),
         ("two inputs", "/register", twice, body.clone()),
@@ -266,7 +278,13 @@ async fn who_may_not_know_gets_one_and_the_same_404_byte_for_byte() {
     let answers = [
         host.with_other_key().status(&apply_id).await,
         other.status(&apply_id).await,
-        host.send(&crate::signing::Hand { skew: 500, ..host.rsa() }, Method::GET, &status_path(&nowhere), None).await,
+        host.send(
+            &crate::signing::Hand { skew: 500, ..host.rsa() },
+            Method::GET,
+            &status_path(&nowhere),
+            None,
+        )
+        .await,
         host.status("").await,
         host.send(&host.rsa(), Method::GET, "/register/status", None).await,
         unknown,
@@ -317,7 +335,9 @@ async fn only_so_many_may_wait_from_one_address() {
     assert!(!refused.header("retry-after").is_empty());
     // Those that wait already are found as before.
     hosts[0].register().await.expect(202);
-    let first = bastion.root().get("/registrations?status=pending&limit=1").await.expect(200)["items"][0]["id"].clone();
+    let first =
+        bastion.root().get("/registrations?status=pending&limit=1").await.expect(200)["items"][0]["id"]
+            .clone();
     bastion.root().post("/reject", json!({"id": first})).await.expect(200);
     Applicant::new(&bastion).register().await.expect(202);
 }
@@ -343,7 +363,8 @@ async fn what_an_agent_proposes_counts_for_nothing_until_approved() {
     let root = bastion.root();
     let host = Applicant::new(&bastion);
     let apply_id = host.applied().await;
-    let approved = root.post("/approve", json!({"id": apply_id, "labels": {"env": "prod"}})).await.expect(200);
+    let approved =
+        root.post("/approve", json!({"id": apply_id, "labels": {"env": "prod"}})).await.expect(200);
     assert_eq!(approved["asset"]["labels"], json!({"env": "prod"}));
     assert_eq!(approved["asset"]["proposed_labels"], json!({"env": "test"}));
     assert_eq!(approved["asset"]["allowed_users"], json!([]));

@@ -100,7 +100,8 @@ impl Applicant {
     /// Sends a signed request.
     pub async fn send(&self, hand: &Hand, method: Method, path: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| body.to_string());
-        let mut request = self.bastion.http().request(method.clone(), format!("{}/api/v1{path}", self.bastion.url()));
+        let mut request =
+            self.bastion.http().request(method.clone(), format!("{}/api/v1{path}", self.bastion.url()));
         for (name, value) in self.headers(hand, method.as_str(), path, body.as_deref()) {
             request = request.header(name, value);
         }
@@ -119,12 +120,16 @@ impl Applicant {
         body: Option<&str>,
     ) -> Vec<(&'static str, String)> {
         let full = format!("/api/v1{path}");
-        let (path, query) = full.split_once('?').map_or((full.as_str(), None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            full.split_once('?').map_or((full.as_str(), None), |(path, query)| (path, Some(query)));
         let authority = self.bastion.config().authority();
         let target = Target { method, authority: &authority, path, query, body: body.map(str::as_bytes) };
         let nonce = hand.nonce.unwrap_or_else(|| *uuid::Uuid::new_v4().as_bytes());
         let signed = sign(&hand.key, &hand.keyid, &target, now() + hand.skew, &nonce).unwrap();
         let digest = signed.content_digest.map(|digest| ("content-digest", digest));
-        [("signature-input", signed.signature_input), ("signature", signed.signature)].into_iter().chain(digest).collect()
+        [("signature-input", signed.signature_input), ("signature", signed.signature)]
+            .into_iter()
+            .chain(digest)
+            .collect()
     }
 }

@@ -30,7 +30,9 @@ struct Rule {
 const RULES: [Rule; 16] = [
     Rule {
         says: "sea_orm only in bastion/src/db* and migrations",
-        breaks: |path, line| has(line, "sea_orm") && !path.starts_with("bastion/src/db") && !path.starts_with("migrations/"),
+        breaks: |path, line| {
+            has(line, "sea_orm") && !path.starts_with("bastion/src/db") && !path.starts_with("migrations/")
+        },
         example: ("bastion/src/api/users.rs", "use sea_orm::EntityTrait as _;"),
     },
     Rule {
@@ -44,7 +46,9 @@ const RULES: [Rule; 16] = [
     Rule {
         says: "policies, recordings and migrations name no other crate of ours",
         breaks: |path, line| {
-            let leaf = ["policies", "recordings", "migrations"].into_iter().find(|leaf| path.starts_with(&format!("{leaf}/")));
+            let leaf = ["policies", "recordings", "migrations"]
+                .into_iter()
+                .find(|leaf| path.starts_with(&format!("{leaf}/")));
             leaf.is_some_and(|leaf| CRATES.iter().any(|other| *other != leaf && names_crate(line, other)))
         },
         example: ("policies/src/chain.rs", "use openapi::frames::Frame;"),
@@ -52,7 +56,8 @@ const RULES: [Rule; 16] = [
     Rule {
         says: "openapi names no other crate of ours",
         breaks: |path, line| {
-            path.starts_with("openapi/") && CRATES.iter().any(|other| *other != "openapi" && names_crate(line, other))
+            path.starts_with("openapi/")
+                && CRATES.iter().any(|other| *other != "openapi" && names_crate(line, other))
         },
         example: ("openapi/src/agents.rs", "let rows: recordings::Rows = todo();"),
     },
@@ -60,7 +65,9 @@ const RULES: [Rule; 16] = [
         says: "the agent names no crate of ours but openapi",
         breaks: |path, line| {
             path.starts_with("agent/")
-                && CRATES.iter().any(|other| !["openapi", "agent"].contains(other) && names_crate(line, other))
+                && CRATES
+                    .iter()
+                    .any(|other| !["openapi", "agent"].contains(other) && names_crate(line, other))
         },
         example: ("agent/src/relay.rs", "use bastion::config::Config;"),
     },
@@ -71,7 +78,9 @@ const RULES: [Rule; 16] = [
     },
     Rule {
         says: "a flow knows no HTTP",
-        breaks: |path, line| is_flow(path) && (has(line, "http") || has(line, "hyper") || has(line, "StatusCode")),
+        breaks: |path, line| {
+            is_flow(path) && (has(line, "http") || has(line, "hyper") || has(line, "StatusCode"))
+        },
         example: ("bastion/src/enrolment.rs", "use http::StatusCode;"),
     },
     Rule {
@@ -81,12 +90,20 @@ const RULES: [Rule; 16] = [
     },
     Rule {
         says: "every channel is bounded",
-        breaks: |_, line| line.contains("unbounded_channel") || has(line, "UnboundedSender") || line.contains("mpsc::unbounded"),
+        breaks: |_, line| {
+            line.contains("unbounded_channel")
+                || has(line, "UnboundedSender")
+                || line.contains("mpsc::unbounded")
+        },
         example: ("agent/src/relay.rs", "let (a, b) = mpsc::unbounded_channel();"),
     },
     Rule {
         says: "every task is tracked: no bare spawn",
-        breaks: |_, line| line.contains("tokio::spawn") || line.contains("task::spawn(") || line.contains("task::spawn_local"),
+        breaks: |_, line| {
+            line.contains("tokio::spawn")
+                || line.contains("task::spawn(")
+                || line.contains("task::spawn_local")
+        },
         example: ("bastion/src/hub.rs", "    tokio::spawn(async move {});"),
     },
     Rule {
@@ -106,39 +123,61 @@ const RULES: [Rule; 16] = [
     },
     Rule {
         says: "certificates and tokens are always verified",
-        breaks: |_, line| line.contains("danger_accept_invalid") || line.contains("insecure_decode") || line.contains("insecure_disable"),
+        breaks: |_, line| {
+            line.contains("danger_accept_invalid")
+                || line.contains("insecure_decode")
+                || line.contains("insecure_disable")
+        },
         example: ("agent/src/client.rs", "    .danger_accept_invalid_certs(true)"),
     },
     Rule {
         says: "unsafe only in agent/src/platform.rs",
         breaks: |path, line| {
-            let code = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait", "allow(unsafe_code"];
+            let code = [
+                "unsafe {",
+                "unsafe fn",
+                "unsafe impl",
+                "unsafe extern",
+                "unsafe trait",
+                "allow(unsafe_code",
+            ];
             path != "agent/src/platform.rs" && code.iter().any(|code| line.contains(code))
         },
         example: ("recordings/src/store.rs", "    unsafe { free(it) }"),
     },
     Rule {
         says: "nothing is left to be done",
-        breaks: |_, line| ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"].iter().any(|it| line.contains(it)),
+        breaks: |_, line| {
+            ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"].iter().any(|it| line.contains(it))
+        },
         example: ("bastion/src/hub.rs", "    todo!()"),
     },
 ];
 
 fn is_edge(path: &str) -> bool {
-    let edges = ["bastion/src/api", "bastion/src/sockets", "bastion/src/door", "bastion/src/lib.rs", "bastion/src/pages.rs"];
+    let edges = [
+        "bastion/src/api",
+        "bastion/src/sockets",
+        "bastion/src/door",
+        "bastion/src/lib.rs",
+        "bastion/src/pages.rs",
+    ];
     edges.iter().any(|edge| path.starts_with(edge))
 }
 
 fn is_flow(path: &str) -> bool {
     let flow = path.strip_prefix("bastion/src/");
-    flow.is_some_and(|flow| FLOWS.iter().any(|name| flow == format!("{name}.rs") || flow.starts_with(&format!("{name}/"))))
+    flow.is_some_and(|flow| {
+        FLOWS.iter().any(|name| flow == format!("{name}.rs") || flow.starts_with(&format!("{name}/")))
+    })
 }
 
 /// Whether a line holds a whole word.
 fn has(line: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word).any(|(at, _)| {
-        !line[..at].chars().next_back().is_some_and(part) && !line[at + word.len()..].chars().next().is_some_and(part)
+        !line[..at].chars().next_back().is_some_and(part)
+            && !line[at + word.len()..].chars().next().is_some_and(part)
     })
 }
 
@@ -147,7 +186,10 @@ fn names_crate(line: &str, name: &str) -> bool {
     let path = format!("{name}::");
     line.match_indices(&path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
-        let inner = line[..at].ends_with("::") && !line[..at].ends_with(" ::") && !line[..at].is_empty() && line[..at] != *"::";
+        let inner = line[..at].ends_with("::")
+            && !line[..at].ends_with(" ::")
+            && !line[..at].is_empty()
+            && line[..at] != *"::";
         !inner && !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
     })
 }
@@ -187,14 +229,18 @@ fn code_of(text: &str) -> String {
 
 fn broken(rule: &Rule, sources: &[Source]) -> Vec<String> {
     let lines = sources.iter().flat_map(|source| source.text.lines().map(move |line| (&source.path, line)));
-    lines.filter(|(path, line)| (rule.breaks)(path, line)).map(|(path, line)| format!("{path}: {}", line.trim())).collect()
+    lines
+        .filter(|(path, line)| (rule.breaks)(path, line))
+        .map(|(path, line)| format!("{path}: {}", line.trim()))
+        .collect()
 }
 
 #[test]
 fn the_invariants_of_the_architecture_hold() {
     let sources = sources();
     assert!(sources.len() > 80, "the sources are found: {}", sources.len());
-    for path in ["bastion/src/hub.rs", "agent/src/relay.rs", "policies/src/chain.rs", "migrations/src/lib.rs"] {
+    for path in ["bastion/src/hub.rs", "agent/src/relay.rs", "policies/src/chain.rs", "migrations/src/lib.rs"]
+    {
         assert!(sources.iter().any(|source| source.path == path), "{path}");
     }
     for flow in FLOWS {
@@ -219,23 +265,34 @@ fn every_invariant_is_found_out_when_it_is_broken() {
 fn dependencies(name: &str) -> Vec<String> {
     let text = fs::read_to_string(workspace().join(name).join("Cargo.toml")).unwrap();
     let manifest: toml::Table = text.parse().unwrap();
-    let tables = ["dependencies", "build-dependencies"].into_iter().filter_map(|table| manifest.get(table)?.as_table());
+    let tables = ["dependencies", "build-dependencies"]
+        .into_iter()
+        .filter_map(|table| manifest.get(table)?.as_table());
     tables.flat_map(|table| table.keys().cloned()).collect()
 }
 
 #[test]
 fn the_manifests_draw_a_star_not_a_web() {
     let ours = |name: &str| -> Vec<String> {
-        dependencies(name).into_iter().filter(|it| it == "castellan" || it.starts_with("castellan-")).collect()
+        dependencies(name)
+            .into_iter()
+            .filter(|it| it == "castellan" || it.starts_with("castellan-"))
+            .collect()
     };
     for leaf in ["openapi", "policies", "recordings", "migrations"] {
         assert!(ours(leaf).is_empty(), "{leaf}: {:?}", ours(leaf));
     }
     assert_eq!(ours("agent"), ["castellan-openapi"]);
     assert!(!ours("bastion").contains(&"castellan-agent".to_owned()));
-    let databases: Vec<_> = CRATES.into_iter().filter(|name| dependencies(name).iter().any(|it| it.starts_with("sea-orm"))).collect();
+    let databases: Vec<_> = CRATES
+        .into_iter()
+        .filter(|name| dependencies(name).iter().any(|it| it.starts_with("sea-orm")))
+        .collect();
     assert_eq!(databases, ["bastion", "migrations"]);
-    let http: Vec<_> = CRATES.into_iter().filter(|name| dependencies(name).iter().any(|it| it.starts_with("poem"))).collect();
+    let http: Vec<_> = CRATES
+        .into_iter()
+        .filter(|name| dependencies(name).iter().any(|it| it.starts_with("poem")))
+        .collect();
     assert_eq!(http, ["openapi", "bastion"]);
 }
 
@@ -245,6 +302,7 @@ fn every_file_says_what_it_is() {
     for name in CRATES {
         rust_files(&workspace().join(name), &mut files);
     }
-    let silent: Vec<_> = files.iter().filter(|file| !fs::read_to_string(file).unwrap().starts_with("//! ")).collect();
+    let silent: Vec<_> =
+        files.iter().filter(|file| !fs::read_to_string(file).unwrap().starts_with("//! ")).collect();
     assert!(silent.is_empty(), "{silent:?}");
 }

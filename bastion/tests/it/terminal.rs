@@ -25,7 +25,8 @@ fn left_behind(session: &str) -> Vec<String> {
 }
 
 async fn nothing_is_left_of(session: &str) {
-    eventually("no process of the session is left", async || left_behind(session).is_empty().then_some(())).await;
+    eventually("no process of the session is left", async || left_behind(session).is_empty().then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -183,13 +184,13 @@ async fn an_ordinary_ticket_opens_no_plain_socket_nor_a_plain_one_a_framed_socke
     assert_eq!(Terminal::greet(socket).await.err().unwrap().code, 4401);
 }
 
-fn frame(frame: Frame) -> Message {
+fn frame(frame: &Frame) -> Message {
     Message::Binary(frame.encode())
 }
 
 #[tokio::test]
 async fn every_breach_of_the_protocol_closes_with_its_code() {
-    let data = |offset, bytes: &'static [u8]| frame(Frame::Data { offset, bytes: Bytes::from_static(bytes) });
+    let data = |offset, bytes: &'static [u8]| frame(&Frame::Data { offset, bytes: Bytes::from_static(bytes) });
     let raw = |bytes: &'static [u8]| Message::Binary(Bytes::from_static(bytes));
     let breaches = [
         ("text", Message::Text("hello".into()), 4400),
@@ -200,9 +201,9 @@ async fn every_breach_of_the_protocol_closes_with_its_code() {
         ("a size above 1000", raw(&[0x02, 0x03, 0xe9, 0, 24]), 4400),
         ("a short frame", raw(&[0x01, 0, 0]), 4400),
         ("no JSON", raw(b"\x03[1]"), 4400),
-        ("a second hello", frame(Frame::Control(Control::Hello { have: 0 })), 4400),
-        ("an acknowledgement of what never was", frame(Frame::Ack(1)), 4400),
-        ("a frame of the agent's", frame(Frame::Resized { offset: 0, cols: 1, rows: 1 }), 4400),
+        ("a second hello", frame(&Frame::Control(Control::Hello { have: 0 })), 4400),
+        ("an acknowledgement of what never was", frame(&Frame::Ack(1)), 4400),
+        ("a frame of the agent's", frame(&Frame::Resized { offset: 0, cols: 1, rows: 1 }), 4400),
         ("too much", Message::Binary(vec![0; MAX_MESSAGE + 1].into()), 1009),
     ];
     let (_bastion, alice, _) = world(Shell::Echo).await;
@@ -213,7 +214,11 @@ async fn every_breach_of_the_protocol_closes_with_its_code() {
         assert_eq!(closed.code, code, "{what}: {closed:?}");
         assert!(!closed.reason.is_empty(), "{what}");
         let session = alice.ended_session(&terminal.session).await;
-        assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("error")), "{what}");
+        assert_eq!(
+            (&session["status"], &session["end_reason"]),
+            (&json!("error"), &json!("error")),
+            "{what}"
+        );
     }
 }
 
@@ -232,7 +237,10 @@ async fn an_overlap_is_a_breach_too() {
 async fn an_unknown_control_type_is_ignored_and_a_ping_is_answered() {
     let (_bastion, alice, _) = world(Shell::Echo).await;
     let mut terminal = alice.open("web-1").await;
-    terminal.socket.send(Message::Binary(Bytes::from_static(b"\x03{\"type\":\"of tomorrow\",\"x\":[1]}"))).await;
+    terminal
+        .socket
+        .send(Message::Binary(Bytes::from_static(b"\x03{\"type\":\"of tomorrow\",\"x\":[1]}")))
+        .await;
     terminal.socket.frame(Frame::Control(Control::Ping)).await;
     while !matches!(terminal.step().await.unwrap(), Frame::Control(Control::Pong)) {}
     terminal.type_in("still here\u{4}").await;

@@ -31,7 +31,11 @@ pub struct Closed {
 
 impl Socket {
     /// Dials; the HTTP status, if it is refused before the upgrade.
-    pub async fn dial(bastion: &Bastion, path: &str, headers: &[(&str, String)]) -> Result<Self, (u16, Value)> {
+    pub async fn dial(
+        bastion: &Bastion,
+        path: &str,
+        headers: &[(&str, String)],
+    ) -> Result<Self, (u16, Value)> {
         let url = format!("{}/api/v1{path}", bastion.config().ws_base());
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
@@ -71,7 +75,8 @@ impl Socket {
                 Some(Ok(Message::Close(close))) => {
                     // Answers the close, and so ends in order.
                     let _ = self.0.close(None).await;
-                    let (code, reason) = close.map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
+                    let (code, reason) = close
+                        .map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
                     return Err(Closed { code, reason });
                 }
                 Some(Ok(message)) => return Ok(message),
