@@ -6,6 +6,12 @@ use rand::{Rng, RngExt as _};
 
 const BASE: Duration = Duration::from_millis(500);
 
+/// Where the program's own waits take their chance from.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the thread's generator")]
+pub(crate) fn dice() -> rand::rngs::ThreadRng {
+    rand::rng()
+}
+
 /// Counts failures in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {

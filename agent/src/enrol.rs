@@ -148,7 +148,7 @@ async fn pause(error: ClientError, backoff: &mut Backoff) -> Result<(), ClientEr
         | ClientError::Sign(_) => return Err(error),
     };
     tracing::warn!(%error, "enrolment: trying again");
-    let wait = backoff.next(CAP, &mut rand::rng());
+    let wait = backoff.next(CAP, &mut crate::backoff::dice());
     sleep(least + wait).await;
     Ok(())
 }

@@ -33,7 +33,7 @@ pub(crate) async fn run(agent: &Agent, shutdown: &CancellationToken) {
             }
             Some(Err(error)) => {
                 report(&error);
-                backoff.next(CAP, &mut rand::rng())
+                backoff.next(CAP, &mut crate::backoff::dice())
             }
         };
         if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -74,7 +74,7 @@ async fn measure(
 
 /// The interval, a tenth more or less.
 fn jittered(interval: u32) -> Duration {
-    Duration::from_secs(interval.into()).mul_f64(rand::rng().random_range(0.9..=1.1))
+    Duration::from_secs(interval.into()).mul_f64(crate::backoff::dice().random_range(0.9..=1.1))
 }
 
 /// Says once, where it is handled, what went wrong and what to do about it.

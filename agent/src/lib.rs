@@ -179,7 +179,7 @@ async fn know(client: &Client, identity: &Identity, pin: Option<&str>) -> Result
         match Trust::establish(client, identity, pin).await {
             Err(TrustError::Client(error)) => {
                 tracing::warn!(%error, "the bastion's keys are not to be had; trying again");
-                let wait = backoff.next(CAP, &mut rand::rng());
+                let wait = backoff.next(CAP, &mut crate::backoff::dice());
                 tokio::time::sleep(wait).await;
             }
             known => return known,

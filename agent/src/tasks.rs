@@ -38,7 +38,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
             Err(error) => {
                 report(&error);
                 let cap = if agent.sessions.ids().is_empty() { CAP_IDLE } else { CAP_BUSY };
-                backoff.next(cap, &mut rand::rng())
+                backoff.next(cap, &mut crate::backoff::dice())
             }
         };
         if shutdown.run_until_cancelled(sleep(wait)).await.is_none() {

@@ -261,8 +261,7 @@ impl Access {
         let mut judgements = Vec::with_capacity(assets.len());
         for asset in assets {
             let live = LiveSessions::default();
-            judgements
-                .push(self.judge_with(asker, Some(asset), groups.clone(), live, Purpose::List).await?);
+            judgements.push(self.judge_with(asker, Some(asset), groups.clone(), live, Purpose::List).await?);
         }
         Ok(judgements)
     }
@@ -390,8 +389,7 @@ fn slots(needs: &[Need]) -> Vec<Slot> {
 async fn load(db: &Db) -> Result<Active, Refused> {
     let (row, _) = db.active_policy().await?.ok_or_else(|| Refused::Policy("no version is active".into()))?;
     let chain = Chain::load(&row.document, &policies::builtin()).map_err(|faults| {
-        let faults: Vec<_> =
-            faults.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect();
+        let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect();
         Refused::Policy(format!("version {}: {}", row.version, faults.join("; ")))
     })?;
     Ok(Active { version: row.version, chain })

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Response, Route, get, http::StatusCode};
+use poem::{
+    Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Response, Route, get,
+    http::StatusCode,
+};
 use poem_openapi::{OpenApiService, Tags, error::ParseParamError, error::ParsePathError};
 
 pub mod callers;
@@ -14,6 +17,7 @@ pub mod authorize;
 mod body;
 mod heartbeat;
 mod lists;
+mod nullable;
 mod people;
 mod policies;
 mod recordings;

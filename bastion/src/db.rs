@@ -127,11 +127,7 @@ fn paged<T>(mut rows: Vec<T>, page: &Page, id: impl Fn(&T) -> String) -> (Vec<T>
     (rows, next)
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(
-    text: &str,
-    column: &'static str,
-    row: &str,
-) -> Result<T, DbError> {
+fn parsed<T: serde::de::DeserializeOwned>(text: &str, column: &'static str, row: &str) -> Result<T, DbError> {
     serde_json::from_str(text).map_err(|source| DbError::Damaged { column, row: row.to_owned(), source })
 }
 

@@ -35,7 +35,7 @@ mod tls;
 pub use body::{BodyError, read_body};
 pub use guard::Guard;
 pub use headers::PageClass;
-pub use limiter::AddressLimiter;
+pub use limiter::{AddressLimiter, RetryAfter};
 pub use peer::Peer;
 pub use problem::problem;
 pub use tls::TlsError;
@@ -55,11 +55,6 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door for plain HTTP.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, tls: None }
-    }
-
     /// The door a configuration describes.
     ///
     /// # Errors

@@ -112,13 +112,16 @@ pub struct SignedRequest {
 impl SignedRequest {
     fn verify(&self, key: &VerifyingKey) -> Result<&Claim, SignatureError> {
         let claim = self.claim.as_ref().ok_or(SignatureError::Malformed)?;
-        claim.verify(key, &Target {
-            method: &self.method,
-            authority: &self.authority,
-            path: &self.path,
-            query: self.query.as_deref(),
-            body: (!self.body.is_empty()).then_some(&self.body),
-        })?;
+        claim.verify(
+            key,
+            &Target {
+                method: &self.method,
+                authority: &self.authority,
+                path: &self.path,
+                query: self.query.as_deref(),
+                body: (!self.body.is_empty()).then_some(&self.body),
+            },
+        )?;
         Ok(claim)
     }
 }
@@ -160,7 +163,8 @@ impl Enrolment {
     ) -> Result<RegisterResponse, AgentRefused> {
         let key = keys::parse_public_key(&request.client_public_key).map_err(AgentRefused::Key)?;
         let fingerprint = keys::fingerprint(&key).map_err(AgentRefused::Key)?;
-        let claim = signed.verify(&VerifyingKey::Rsa(Box::new(key))).map_err(|_| AgentRefused::BadSignature)?;
+        let claim =
+            signed.verify(&VerifyingKey::Rsa(Box::new(key))).map_err(|_| AgentRefused::BadSignature)?;
         self.burn(claim).await?;
         if claim.keyid != request.client_id {
             return Err(AgentRefused::NotYours);
@@ -180,7 +184,7 @@ impl Enrolment {
         let apply_id = clock::new_id();
         let entry = Entry::new(now, Actor::Agent(request.client_id.clone()), "registration.create")
             .on("registration", &apply_id)
-            .from_address(address)
+            .at_address(address)
             .with(json!({"fingerprint": fingerprint, "key_changed": key_changed}));
         let row = registrations::Model {
             apply_id: apply_id.clone(),

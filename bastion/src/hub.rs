@@ -149,7 +149,7 @@ impl Hub {
         let row = row(&permit, &id, &inner.node, (cols, rows), now);
         let entry = Entry::new(now, Actor::User(permit.user.id.clone()), "session.open")
             .on("session", &id)
-            .from_address(&permit.address.to_string())
+            .at_address(&permit.address.to_string())
             .with(json!({"asset": permit.asset.id, "decision": permit.decision}));
         match inner.db.open_session(row, permit.slots.clone(), now, entry).await? {
             Opened::Yes => {}
@@ -187,11 +187,7 @@ impl Hub {
     }
 
     /// Sessions that wait for this agent. Answers when there is one, or after `wait` with none.
-    pub async fn pending(
-        &self,
-        asset: &str,
-        wait: Duration,
-    ) -> Result<Vec<PendingSession>, TicketRefused> {
+    pub async fn pending(&self, asset: &str, wait: Duration) -> Result<Vec<PendingSession>, TicketRefused> {
         let deadline = Instant::now() + wait;
         let mut arrivals = self.arrivals(asset);
         loop {
@@ -264,10 +260,8 @@ impl Hub {
         self.0.tickets.redeem_relay(token, asset, session).await?;
         let inbox = {
             let mut live = self.live();
-            let live = live
-                .get_mut(session)
-                .filter(|live| live.task.asset == asset)
-                .ok_or(RelayRefused::Gone)?;
+            let live =
+                live.get_mut(session).filter(|live| live.task.asset == asset).ok_or(RelayRefused::Gone)?;
             if matches!(live.relay, Relay::Open(_)) {
                 return Err(RelayRefused::Taken);
             }

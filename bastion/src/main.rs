@@ -47,7 +47,9 @@ enum Command {
     ///
     /// Keeps everything in one folder, listens on loopback over plain HTTP, and prints the address and a
     /// password that is good until the next start.
-    #[command(after_long_help = "Examples:\n  castellan dev\n  castellan dev --listen 127.0.0.1:9000 --data /tmp/castellan")]
+    #[command(
+        after_long_help = "Examples:\n  castellan dev\n  castellan dev --listen 127.0.0.1:9000 --data /tmp/castellan"
+    )]
     Dev {
         /// Where to listen; port 0 takes a free one.
         #[arg(long, default_value = "127.0.0.1:8090")]
@@ -82,7 +84,9 @@ struct ConfigFile {
 #[derive(Subcommand)]
 enum UserCommand {
     /// Add a user.
-    #[command(after_long_help = "Example:\n  castellan user add alice --role admin --password-stdin --config castellan.toml < password")]
+    #[command(
+        after_long_help = "Example:\n  castellan user add alice --role admin --password-stdin --config castellan.toml < password"
+    )]
     Add {
         /// The user's name, 1 to 64 characters.
         name: String,

@@ -56,12 +56,10 @@ impl Passwords {
         let known = phc.is_some();
         let phc = phc.unwrap_or_else(|| self.decoy.to_string());
         let right = self
-            .work(move || {
-                match Argon2::default().verify_password(password.as_bytes(), &*phc) {
-                    Ok(()) => Ok(true),
-                    Err(password_hash::Error::PasswordInvalid) => Ok(false),
-                    Err(error) => Err(PasswordError::Hash(error)),
-                }
+            .work(move || match Argon2::default().verify_password(password.as_bytes(), &*phc) {
+                Ok(()) => Ok(true),
+                Err(password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(PasswordError::Hash(error)),
             })
             .await?;
         Ok(right && known)

@@ -229,9 +229,9 @@ impl Session {
                 tracing::error!(session = self.header.facts.session, %error, "the recording was not finished");
             }
         }
-        let farewell = exit.as_ref().map(|exit| {
-            Frame::Control(Control::Exit { code: exit.code, signal: exit.signal.clone() })
-        });
+        let farewell = exit
+            .as_ref()
+            .map(|exit| Frame::Control(Control::Exit { code: exit.code, signal: exit.signal.clone() }));
         self.browser.close(farewell, browser, Instant::now() + FAREWELL);
         if let Some(relay_outbox) = &self.relay {
             relay_outbox.close([], relay, Instant::now() + FAREWELL);

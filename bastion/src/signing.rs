@@ -73,12 +73,7 @@ impl Signing {
     }
 }
 
-fn make(
-    purpose: &'static str,
-    prefix: &str,
-    vault: &Vault,
-    now: i64,
-) -> Result<keys::Model, SigningError> {
+fn make(purpose: &'static str, prefix: &str, vault: &Vault, now: i64) -> Result<keys::Model, SigningError> {
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| SigningError::Make)?;
     let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|_| SigningError::Make)?;
     let public = pair.public_key().as_ref();

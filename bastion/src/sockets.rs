@@ -86,7 +86,7 @@ async fn pump(socket: WebSocketStream, side: Side, inbox: mpsc::Sender<Message>,
     let (sink, mut stream) = socket.split();
     {
         let read = read(&mut stream, side, &inbox, &outbox);
-        let write = write(sink, &outbox, framed);
+        let write = write(sink, &outbox);
         tokio::pin!(read, write);
         tokio::select! {
             fault = &mut read => {
@@ -172,11 +172,7 @@ fn is_too_big(error: &std::io::Error) -> bool {
 }
 
 /// Sends what the outbox has, pings, and closes when it says so.
-async fn write(
-    mut sink: SplitSink<WebSocketStream, Ws>,
-    outbox: &Outbox,
-    encode: impl Fn(Frame) -> Option<Ws>,
-) {
+async fn write(mut sink: SplitSink<WebSocketStream, Ws>, outbox: &Outbox) {
     let mut ping = interval_at(Instant::now() + PING, PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -186,8 +182,7 @@ async fn write(
         };
         match next {
             Next::Frame(frame) => {
-                let Some(message) = encode(frame) else { continue };
-                if !send(&mut sink, message, outbox).await {
+                if !send(&mut sink, Ws::Binary(frame.encode().into()), outbox).await {
                     return;
                 }
             }
@@ -219,9 +214,4 @@ async fn say_goodbye(sink: &mut (impl Sink<Ws> + Unpin), close: Close) {
 async fn refuse(mut socket: WebSocketStream, close: Close) {
     say_goodbye(&mut socket, close).await;
     hear_out(&mut socket).await;
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "the shape of an encoder")]
-fn framed(frame: Frame) -> Option<Ws> {
-    Some(Ws::Binary(frame.encode().into()))
 }

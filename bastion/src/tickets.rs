@@ -156,8 +156,8 @@ impl Tickets {
         address: IpAddr,
     ) -> Result<BrowserClaims, TicketRefused> {
         let now = self.clock.seconds();
-        let claims = verify_browser(token, self.signing.keys(), &self.issuer, now)
-            .map_err(|_| TicketRefused::Bad)?;
+        let claims =
+            verify_browser(token, self.signing.keys(), &self.issuer, now).map_err(|_| TicketRefused::Bad)?;
         let row = self.spend("browser", &claims.jti).await?;
         let same_shower = if claims.plain {
             row.address.as_deref() == Some(&address.to_string())
@@ -172,15 +172,9 @@ impl Tickets {
     }
 
     /// Spends an agent's ticket for one of its sessions.
-    pub async fn redeem_relay(
-        &self,
-        token: &str,
-        asset: &str,
-        session: &str,
-    ) -> Result<(), TicketRefused> {
+    pub async fn redeem_relay(&self, token: &str, asset: &str, session: &str) -> Result<(), TicketRefused> {
         let now = self.clock.seconds();
-        let claims =
-            verify_relay(token, self.signing.keys(), asset, now).map_err(|_| TicketRefused::Bad)?;
+        let claims = verify_relay(token, self.signing.keys(), asset, now).map_err(|_| TicketRefused::Bad)?;
         if claims.sid != session {
             return Err(TicketRefused::Bad);
         }

@@ -145,10 +145,8 @@ impl Vault {
         let (nonce, sealed) = blob.split_at_checked(24)?;
         let nonce: [u8; 24] = nonce.try_into().ok()?;
         let aad = aad(place);
-        let plain = key
-            .cipher
-            .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: aad.as_bytes() })
-            .ok()?;
+        let plain =
+            key.cipher.decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: aad.as_bytes() }).ok()?;
         Some(Zeroizing::new(plain))
     }
 }

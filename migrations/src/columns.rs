@@ -76,11 +76,7 @@ pub(crate) fn table(manager: &SchemaManager<'_>, name: &'static str) -> TableCre
 }
 
 /// An index over `columns`, named after its table.
-pub(crate) fn index(
-    table: &'static str,
-    columns: &[&'static str],
-    unique: bool,
-) -> IndexCreateStatement {
+pub(crate) fn index(table: &'static str, columns: &[&'static str], unique: bool) -> IndexCreateStatement {
     let mut index = Index::create();
     index.name(format!("ix_{table}_{}", columns.join("_"))).table(Alias::new(table));
     for column in columns {

@@ -60,9 +60,11 @@ impl MigrationTrait for Migration {
         manager.create_index(index("agent_register_apply", &["status", "expires_at"], false)).await?;
 
         let mut nonces = table(manager, "signature_nonces");
-        nonces.col(id("keyid")).col(name("nonce", 32)).col(instant("expires_at")).primary_key(
-            Index::create().col(Alias::new("keyid")).col(Alias::new("nonce")),
-        );
+        nonces
+            .col(id("keyid"))
+            .col(name("nonce", 32))
+            .col(instant("expires_at"))
+            .primary_key(Index::create().col(Alias::new("keyid")).col(Alias::new("nonce")));
         manager.create_table(nonces).await?;
         manager.create_index(index("signature_nonces", &["expires_at"], false)).await
     }

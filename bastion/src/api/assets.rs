@@ -7,7 +7,7 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
-    types::{Any, MaybeUndefined},
+    types::Any,
 };
 use policies::Selector;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use super::{
     callers::{Admin, Role, User, actor},
     error::ApiError,
     lists::{list_of, page},
+    nullable::{Nullable, Patch},
 };
 use crate::{
     access::{Asker, Judgement, outcome},
@@ -34,9 +35,9 @@ pub struct Access {
     /// `allow`, `deny` or `challenge`.
     effect: String,
     /// Of the refusal.
-    code: Option<String>,
+    code: Nullable<String>,
     /// A sentence for the user.
-    detail: Option<String>,
+    detail: Nullable<String>,
 }
 
 /// A host.
@@ -53,14 +54,14 @@ pub struct Asset {
     /// `online`, `offline`, `maintenance` or `quarantined`.
     status: String,
     /// RFC 3339, UTC.
-    last_heartbeat_at: Option<String>,
+    last_heartbeat_at: Nullable<String>,
     /// Of its agent.
     version: String,
     /// Ids of the users on its own list; shown to admins only.
     #[oai(skip_serializing_if_is_none)]
     allowed_users: Option<Vec<String>>,
     /// The host's user that shells run as; null: the agent's own.
-    run_as: Option<String>,
+    run_as: Nullable<String>,
     /// What it is, as its agent says.
     static_info: Any<Value>,
     /// How it is doing, as its agent says.
@@ -88,10 +89,10 @@ pub struct AssetChange {
     allowed_users: Option<Vec<String>>,
     /// `maintenance`, `quarantined`, or null to make it usable again.
     #[serde(default)]
-    status: MaybeUndefined<String>,
+    status: Patch<String>,
     /// The host's user that shells run as; null: the agent's own.
     #[serde(default)]
-    run_as: MaybeUndefined<String>,
+    run_as: Patch<String>,
 }
 
 impl Checked for AssetChange {
@@ -100,12 +101,12 @@ impl Checked for AssetChange {
             faults.labels("labels", labels);
         }
         check_users(self.allowed_users.as_deref(), faults);
-        if let MaybeUndefined::Value(status) = &self.status
+        if let Some(Some(status)) = &self.status.0
             && !["maintenance", "quarantined"].contains(&status.as_str())
         {
             faults.add("status", "must be maintenance, quarantined or null");
         }
-        if let MaybeUndefined::Value(run_as) = &self.run_as {
+        if let Some(Some(run_as)) = &self.run_as.0 {
             faults.line("run_as", run_as, 64);
             if run_as.starts_with('-') || run_as.contains(char::is_whitespace) {
                 faults.add("run_as", "must be a user name");
@@ -156,7 +157,7 @@ impl Assets {
             for judgement in judged(app, &user, rows).await? {
                 if items.len() as u64 == page.limit {
                     let next_cursor = items.last().map(|asset: &Asset| asset.id.clone());
-                    return Ok(Json(AssetList { items, next_cursor }));
+                    return Ok(Json(AssetList { items, next_cursor: next_cursor.into() }));
                 }
                 let Some(asset) = visible(app, &user, judgement) else { continue };
                 let labelled = selector.as_ref().is_none_or(|selector| selector.matches(&asset.labels));
@@ -165,7 +166,7 @@ impl Assets {
                 }
             }
             if exhausted {
-                return Ok(Json(AssetList { items, next_cursor: None }));
+                return Ok(Json(AssetList { items, next_cursor: None.into() }));
             }
         }
     }
@@ -198,12 +199,12 @@ impl Assets {
         let change = assets::Change {
             labels: body.labels,
             allowed_users: body.allowed_users,
-            status: body.status.into(),
-            run_as: body.run_as.into(),
+            status: body.status.0,
+            run_as: body.run_as.0,
         };
         let entry = Entry::new(now, actor(&admin), "asset.change")
             .on("asset", &id.0)
-            .from_address(&admin.address.to_string())
+            .at_address(&admin.address.to_string())
             .with(json!({"labels": change.labels, "allowed_users": change.allowed_users,
                 "status": change.status, "run_as": change.run_as}));
         let asset = app.db.change_asset(&id.0, change, now, entry).await?;
@@ -224,7 +225,7 @@ impl Assets {
         let now = app.clock.millis();
         let entry = Entry::new(now, actor(&admin), "asset.delete")
             .on("asset", &id.0)
-            .from_address(&admin.address.to_string());
+            .at_address(&admin.address.to_string());
         if !app.db.delete_asset(&id.0, now, entry).await? {
             return Err(ApiError::not_found());
         }
@@ -260,11 +261,7 @@ pub async fn show_to(app: &App, user: &User, asset: assets::Model) -> Result<Ass
     shown.ok_or_else(|| ApiError::internal(&"an asset without a judgement"))
 }
 
-async fn judged(
-    app: &App,
-    user: &User,
-    assets: Vec<assets::Model>,
-) -> Result<Vec<Judgement>, ApiError> {
+async fn judged(app: &App, user: &User, assets: Vec<assets::Model>) -> Result<Vec<Judgement>, ApiError> {
     let credential = user.credential.reference();
     let asker = Asker { user: &user.row, address: user.address, credential: &credential };
     app.access.judge_all(&asker, assets).await.map_err(super::authorize::refusal)
@@ -293,15 +290,15 @@ fn show(app: &App, user: &User, judgement: Judgement) -> Option<Asset> {
         labels: asset.labels().unwrap_or_default(),
         proposed_labels: serde_json::from_str(&asset.proposed_labels).unwrap_or_default(),
         allowed_users: (user.role == Role::Admin).then(|| asset.allowed_users().unwrap_or_default()),
-        last_heartbeat_at: asset.last_heartbeat_at.map(rfc3339),
+        last_heartbeat_at: asset.last_heartbeat_at.map(rfc3339).into(),
         static_info: object(&asset.static_info),
         dynamic_info: object(&asset.dynamic_info),
         created_at: rfc3339(asset.created_at),
-        access: Access { effect: effect.to_owned(), code, detail },
+        access: Access { effect: effect.to_owned(), code: code.into(), detail: detail.into() },
         id: asset.id,
         hostname: asset.hostname,
         version: asset.version,
-        run_as: asset.run_as,
+        run_as: asset.run_as.into(),
         fingerprint: asset.fingerprint,
     })
 }

@@ -10,7 +10,8 @@ use super::{
     Chapter,
     callers::Auditor,
     error::ApiError,
-    lists::{list_of, page},
+    lists::{instant, list_of, page},
+    nullable::Nullable,
 };
 use crate::{app::App, clock::rfc3339};
 
@@ -20,9 +21,9 @@ pub struct AuditActor {
     /// `user`, `agent`, `operator`, `system` or `stranger`.
     kind: String,
     /// The user's or agent's id.
-    id: Option<String>,
+    id: Nullable<String>,
     /// The user's present name.
-    name: Option<String>,
+    name: Nullable<String>,
 }
 
 /// What it was done to.
@@ -46,9 +47,9 @@ pub struct AuditEvent {
     /// `noun.verb`.
     action: String,
     /// To what.
-    target: Option<AuditTarget>,
+    target: Nullable<AuditTarget>,
     /// The client's.
-    address: Option<String>,
+    address: Nullable<String>,
     /// More.
     detail: Any<Value>,
 }
@@ -62,15 +63,23 @@ pub struct Audit;
 #[OpenApi(tag = "Chapter::Administration")]
 impl Audit {
     /// Read the audit log
+    ///
+    /// `action` is the beginning of an action, as in `session.` or `login.fail`.
     #[oai(path = "/audit", method = "get")]
     async fn list(
         &self,
         Data(app): Data<&Arc<App>>,
         _auditor: Auditor,
+        action: Query<Option<String>>,
+        from: Query<Option<String>>,
+        to: Query<Option<String>>,
         limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Json<AuditList>, ApiError> {
-        let (rows, next_cursor) = app.db.audit(&page(limit.0, cursor.0)?).await?;
+        let from = instant("from", from.0.as_deref())?;
+        let to = instant("to", to.0.as_deref())?;
+        let (rows, next_cursor) =
+            app.db.audit(action.0.as_deref(), from, to, &page(limit.0, cursor.0)?).await?;
         let ids = rows.iter().filter_map(|row| row.actor_id.clone()).collect();
         let users = app.db.users_by_id(ids).await?;
         let names: HashMap<_, _> = users.into_iter().map(|user| (user.id, user.username)).collect();
@@ -78,15 +87,15 @@ impl Audit {
             id: row.id,
             at: rfc3339(row.at),
             actor: AuditActor {
-                name: row.actor_id.as_ref().and_then(|id| names.get(id).cloned()),
+                name: row.actor_id.as_ref().and_then(|id| names.get(id).cloned()).into(),
                 kind: row.actor_kind,
-                id: row.actor_id,
+                id: row.actor_id.into(),
             },
             action: row.action,
-            target: row.target_kind.zip(row.target_id).map(|(kind, id)| AuditTarget { kind, id }),
-            address: row.address,
+            target: row.target_kind.zip(row.target_id).map(|(kind, id)| AuditTarget { kind, id }).into(),
+            address: row.address.into(),
             detail: Any(serde_json::from_str(&row.detail).unwrap_or_default()),
         });
-        Ok(Json(AuditList { items: items.collect(), next_cursor }))
+        Ok(Json(AuditList { items: items.collect(), next_cursor: next_cursor.into() }))
     }
 }

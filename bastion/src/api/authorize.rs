@@ -13,7 +13,7 @@ use poem_openapi::{
     payload::Json,
 };
 
-use super::{Chapter, callers::User, error::ApiError};
+use super::{Chapter, callers::User, error::ApiError, nullable::Nullable};
 use crate::{
     access::{Ask, Asker, Refused},
     app::App,
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, Object)]
 pub struct Proposed {
     /// Null: the login shell.
-    command: Option<String>,
+    command: Nullable<String>,
     /// Columns.
     cols: u16,
     /// Rows.
@@ -33,6 +33,7 @@ pub struct Proposed {
 
 /// A ticket.
 #[derive(Debug, Object)]
+#[oai(rename = "Ticket")]
 pub struct Authorized {
     /// Opens one terminal, once.
     token: String,
@@ -74,7 +75,6 @@ impl Authorize {
     ///
     /// With `plain=1` the ticket is for a plain client: it suffices alone, from the same address, for 60 s.
     #[oai(path = "/assets/:id/tty/authorize", method = "get")]
-    #[allow(clippy::too_many_arguments, reason = "one each of the query's parameters")]
     async fn authorize(
         &self,
         Data(app): Data<&Arc<App>>,
@@ -111,7 +111,7 @@ impl Authorize {
             token: issued.token,
             ws_url: format!("{}/api/v1/tty/ws", app.config.ws_base()),
             expires_in: issued.expires_in,
-            session: Proposed { command: ask.command, cols: ask.cols, rows: ask.rows },
+            session: Proposed { command: ask.command.into(), cols: ask.cols, rows: ask.rows },
         })))
     }
 }

@@ -143,10 +143,7 @@ fn too_large() -> ApiError {
 }
 
 /// Parses and checks a JSON body.
-pub fn parse<T: DeserializeOwned + Checked>(
-    content_type: Option<&str>,
-    bytes: &[u8],
-) -> Result<T, ApiError> {
+pub fn parse<T: DeserializeOwned + Checked>(content_type: Option<&str>, bytes: &[u8]) -> Result<T, ApiError> {
     let essence = content_type.and_then(|it| it.split(';').next()).map(str::trim);
     if !essence.is_some_and(|it| it.eq_ignore_ascii_case("application/json")) {
         return Err(ApiError::invalid_field("Content-Type", "must be application/json"));
@@ -190,6 +187,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Thing {
         name: String,
+        #[allow(dead_code)]
         inner: Inner,
     }
 
@@ -209,7 +207,7 @@ mod tests {
     fn path_of(json: &str) -> String {
         let error = parse::<Thing>(Some("application/json"), json.as_bytes()).unwrap_err();
         assert_eq!(error.code(), "invalid_request");
-        error.more["errors"][0]["path"].as_str().unwrap().to_owned()
+        error.member("errors")[0]["path"].as_str().unwrap().to_owned()
     }
 
     #[test]

@@ -93,7 +93,11 @@ impl User {
     /// Refuses a cookie that another site made the browser send. Unsafe methods are checked when the
     /// caller is extracted; this is for the safe ones that mint a ticket.
     pub fn require_same_site(&self) -> Result<(), ApiError> {
-        if self.same_site || matches!(self.credential, Credential::Token(_)) { Ok(()) } else { Err(cross_site()) }
+        if self.same_site || matches!(self.credential, Credential::Token(_)) {
+            Ok(())
+        } else {
+            Err(cross_site())
+        }
     }
 
     /// Whether the user may see what belongs to `owner`.
@@ -210,7 +214,7 @@ fn cross_site() -> ApiError {
 
 /// The client, as the door saw it.
 pub fn peer(request: &Request) -> Result<Peer, ApiError> {
-    request.data::<Peer>().cloned().ok_or_else(|| ApiError::internal(&"a request without a peer"))
+    request.data::<Peer>().copied().ok_or_else(|| ApiError::internal(&"a request without a peer"))
 }
 
 /// What every handler may reach.

@@ -12,7 +12,9 @@ use poem_openapi::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{db::DbError, passwords::PasswordError, signing::SigningError, vault::VaultError};
+use crate::{
+    db::DbError, door::RetryAfter, passwords::PasswordError, signing::SigningError, vault::VaultError,
+};
 
 /// What is wrong with one part of a request.
 #[derive(Clone, Debug, Serialize, Object)]
@@ -111,7 +113,7 @@ impl ApiError {
 
     /// 429.
     pub fn rate_limited(retry_after: std::time::Duration) -> Self {
-        let seconds = retry_after.as_secs().max(1);
+        let seconds = RetryAfter(retry_after).seconds();
         let mut error = Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limited",
@@ -129,7 +131,11 @@ impl ApiError {
     /// 500: a fault of ours, logged where it is made.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here; it is in the log.")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong here; it is in the log.",
+        )
     }
 
     /// Adds a member to the problem document.
@@ -147,21 +153,25 @@ impl ApiError {
         self
     }
 
-    /// The stable code.
-    pub fn code(&self) -> &str {
-        &self.code
+    /// A member of the problem document.
+    #[cfg(test)]
+    pub fn member(&self, name: &str) -> &Value {
+        self.more.get(name).unwrap_or(&Value::Null)
     }
 
-    /// What went wrong, for a person.
-    pub fn detail(&self) -> &str {
-        &self.detail
+    /// The stable code.
+    #[cfg(test)]
+    pub fn code(&self) -> &str {
+        &self.code
     }
 }
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Duplicate => Self::conflict("conflict", "Somebody else changed this at the same time; try again."),
+            DbError::Duplicate => {
+                Self::conflict("conflict", "Somebody else changed this at the same time; try again.")
+            }
             DbError::Damaged { .. } => Self::internal(&error),
             DbError::Unavailable(_) => {
                 tracing::error!(%error, "the database refused");

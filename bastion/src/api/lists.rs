@@ -37,13 +37,7 @@ pub fn sessions(
     from: Option<&str>,
     to: Option<&str>,
 ) -> Result<Filter, ApiError> {
-    Ok(Filter {
-        user: owner,
-        asset,
-        status: state,
-        from: instant("from", from)?,
-        to: instant("to", to)?,
-    })
+    Ok(Filter { user: owner, asset, status: state, from: instant("from", from)?, to: instant("to", to)? })
 }
 
 /// Declares the published type of a list.
@@ -55,7 +49,7 @@ macro_rules! list_of {
             /// At most `limit`.
             pub items: Vec<$item>,
             /// The `cursor` of the next page; null: this is the last.
-            pub next_cursor: Option<String>,
+            pub next_cursor: $crate::api::nullable::Nullable<String>,
         }
     };
 }

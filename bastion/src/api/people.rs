@@ -12,6 +12,7 @@ use super::{
     body::{Body, Checked, Faults},
     callers::{Client, Credential, User, actor, cookie_name},
     error::ApiError,
+    nullable::Nullable,
 };
 use crate::{
     app::App,
@@ -89,7 +90,7 @@ pub struct Me {
     /// The user's groups.
     groups: Vec<String>,
     /// Null with an API token.
-    login: Option<OwnLogin>,
+    login: Nullable<OwnLogin>,
 }
 
 /// The caller, logged in.
@@ -148,7 +149,7 @@ impl People {
         let address = peer.addr.to_string();
         let Some(user) = user.filter(|user| right && !user.disabled) else {
             app.limits.anonymous.failed(&peer.bucket());
-            let entry = Entry::new(now, Actor::Stranger, "login.fail").from_address(&address);
+            let entry = Entry::new(now, Actor::Stranger, "login.fail").at_address(&address);
             app.db.note(entry).await?;
             let detail = "The name or the password is wrong.";
             return Err(ApiError::new(poem::http::StatusCode::UNAUTHORIZED, "bad_credentials", detail));
@@ -166,7 +167,7 @@ impl People {
         };
         let entry = Entry::new(now, Actor::User(user.id.clone()), "login.create")
             .on("login", &login.id)
-            .from_address(&address);
+            .at_address(&address);
         app.db.add_login(login.clone(), entry).await?;
         let me = me(app, &user, &user.role, Some(&login)).await?;
         let longest = app.config.auth.login_max.0.as_secs();
@@ -217,7 +218,7 @@ impl People {
         };
         let entry = Entry::new(now, actor(&user), "user.password")
             .on("user", user.id())
-            .from_address(&user.address.to_string())
+            .at_address(&user.address.to_string())
             .with(json!({"own": true}));
         let change = users::Change { password_hash: Some(hash), ..Default::default() };
         app.db.change_user(user.id(), change, keep, now, entry).await?;
@@ -236,10 +237,12 @@ async fn me(
         username: user.username.clone(),
         role: role.to_owned(),
         groups: app.db.groups_of(&user.id).await?,
-        login: login.map(|login| OwnLogin {
-            created_at: rfc3339(login.created_at),
-            expires_at: rfc3339(login.expires_at),
-        }),
+        login: login
+            .map(|login| OwnLogin {
+                created_at: rfc3339(login.created_at),
+                expires_at: rfc3339(login.expires_at),
+            })
+            .into(),
     })
 }
 

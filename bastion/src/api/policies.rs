@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use ::policies::{Chain, Effect, Purpose};
+use ::policies::{Chain, Finding, Obligations, Purpose, TrailEntry};
 use poem::web::Data;
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::Path,
-    payload::Json,
-    types::Any,
-};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Any};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,6 +14,7 @@ use super::{
     body::{Body, Checked, Faults},
     callers::{Admin, actor},
     error::{ApiError, Fault},
+    nullable::Nullable,
 };
 use crate::{
     access::{Asker, outcome},
@@ -100,11 +96,51 @@ pub struct Simulation {
     /// `allow`, `deny` or `challenge`.
     effect: String,
     /// Of the refusal.
-    code: Option<String>,
-    /// Every module's verdict.
-    trail: Any<Value>,
+    code: Nullable<String>,
+    /// Every module's verdict, in the order in which they were asked.
+    trail: Vec<TrailStep>,
     /// What a session would have to keep to; null unless allowed.
-    obligations: Any<Value>,
+    obligations: Nullable<SessionTerms>,
+}
+
+/// What one module said.
+#[derive(Debug, Object)]
+pub struct TrailStep {
+    /// Of which policy; null: a guardrail.
+    policy: Nullable<String>,
+    /// The module's id in the document.
+    module: String,
+    /// Its kind.
+    kind: String,
+    /// `allow`, `abstain`, `deny`, `challenge`, `failed` or `skipped`.
+    verdict: String,
+    /// Of the reason.
+    code: Nullable<String>,
+    /// The reason, for admins.
+    text: Nullable<String>,
+    /// Microseconds it took.
+    micros: u64,
+    /// Asked, but not heeded.
+    shadow: bool,
+}
+
+/// What a session has to keep to.
+#[derive(Debug, Object)]
+pub struct SessionTerms {
+    /// Seconds.
+    max_duration: Nullable<u64>,
+    /// Seconds without a key typed.
+    idle_timeout: Nullable<u64>,
+    /// RFC 3339, UTC.
+    not_after: Nullable<String>,
+    /// Input is recorded.
+    record_input: bool,
+    /// Input is dropped.
+    read_only: bool,
+    /// Who is told.
+    notify: Vec<String>,
+    /// The host's user.
+    run_as: Nullable<String>,
 }
 
 /// The policies.
@@ -147,7 +183,7 @@ impl Policies {
         })?;
         let now = app.clock.millis();
         let by = Some(admin.id().to_owned());
-        let entry = Entry::new(now, actor(&admin), "policy.create").from_address(&admin.address.to_string());
+        let entry = Entry::new(now, actor(&admin), "policy.create").at_address(&admin.address.to_string());
         let document = body.document.0.to_string();
         let version = app.db.add_policy(document, body.comment, by, now, entry).await?;
         Ok(Added::Done(Json(PolicyVersion { version })))
@@ -164,7 +200,7 @@ impl Policies {
         let now = app.clock.millis();
         let entry = Entry::new(now, actor(&admin), "policy.activate")
             .on("policy", &version.0.to_string())
-            .from_address(&admin.address.to_string());
+            .at_address(&admin.address.to_string());
         let by = Some(admin.id().to_owned());
         let row = app.db.activate_policy(version.0, by, now, entry).await?.ok_or_else(ApiError::not_found)?;
         app.access.reload().await.map_err(refusal)?;
@@ -185,15 +221,47 @@ impl Policies {
         let asker = Asker { user: &user, address, credential: "simulation" };
         let judgement = app.access.judge(&asker, &body.asset, Purpose::Simulate).await.map_err(refusal)?;
         let (effect, code) = outcome(&judgement.ruling);
-        let obligations = match &judgement.ruling.effect {
-            Effect::Allow(grant) => serde_json::to_value(&grant.obligations).unwrap_or_default(),
-            Effect::Deny(_) | Effect::Challenge(_) => Value::Null,
-        };
         Ok(Json(Simulation {
             effect: effect.to_owned(),
-            code,
-            trail: Any(serde_json::to_value(&judgement.ruling.trail).unwrap_or_default()),
-            obligations: Any(obligations),
+            code: code.into(),
+            obligations: judgement.ruling.grant().map(|grant| terms(&grant.obligations)).into(),
+            trail: judgement.ruling.trail.into_iter().map(step).collect(),
         }))
+    }
+}
+
+fn step(entry: TrailEntry) -> TrailStep {
+    TrailStep {
+        verdict: finding(entry.verdict).to_owned(),
+        policy: entry.policy.into(),
+        module: entry.module,
+        kind: entry.kind,
+        code: entry.code.into(),
+        text: entry.text.into(),
+        micros: entry.micros,
+        shadow: entry.shadow,
+    }
+}
+
+fn terms(obligations: &Obligations) -> SessionTerms {
+    SessionTerms {
+        max_duration: obligations.max_duration.into(),
+        idle_timeout: obligations.idle_timeout.into(),
+        not_after: obligations.not_after.map(rfc3339).into(),
+        record_input: obligations.record_input,
+        read_only: obligations.read_only,
+        notify: obligations.notify.iter().cloned().collect(),
+        run_as: obligations.run_as.first().cloned().into(),
+    }
+}
+
+fn finding(finding: Finding) -> &'static str {
+    match finding {
+        Finding::Allow => "allow",
+        Finding::Abstain => "abstain",
+        Finding::Deny => "deny",
+        Finding::Challenge => "challenge",
+        Finding::Failed => "failed",
+        Finding::Skipped => "skipped",
     }
 }

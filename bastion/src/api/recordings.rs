@@ -20,6 +20,7 @@ use super::{
     callers::{User, actor},
     error::ApiError,
     lists::{self, list_of, page},
+    nullable::Nullable,
     sessions::{AssetRef, Names, UserRef, owner, seen},
 };
 use crate::{
@@ -40,19 +41,19 @@ pub struct Recording {
     /// `recording`, `spooled`, `uploading`, `stored` or `failed`.
     state: String,
     /// Why it is not stored yet.
-    reason: Option<String>,
+    reason: Nullable<String>,
     /// Bytes of the stored object.
-    size: Option<u64>,
+    size: Nullable<u64>,
     /// Bytes of the asciicast.
-    plain_size: Option<u64>,
+    plain_size: Nullable<u64>,
     /// Of the asciicast, hex SHA-256.
-    sha256: Option<String>,
+    sha256: Nullable<String>,
     /// Seconds.
-    duration: Option<f64>,
+    duration: Nullable<f64>,
     /// RFC 3339, UTC.
     started_at: String,
     /// RFC 3339, UTC.
-    ended_at: Option<String>,
+    ended_at: Nullable<String>,
     /// Compact JWS over the recording's hash chain; only where one recording is looked at.
     #[oai(skip_serializing_if_is_none)]
     seal: Option<String>,
@@ -70,7 +71,6 @@ impl Recordings {
     ///
     /// Of one's own sessions; all for admins and auditors. `q` finds session ids, user and host names.
     #[oai(path = "/recordings", method = "get")]
-    #[allow(clippy::too_many_arguments, reason = "one each of the query's parameters")]
     async fn list(
         &self,
         Data(app): Data<&Arc<App>>,
@@ -85,14 +85,14 @@ impl Recordings {
     ) -> Result<Json<RecordingList>, ApiError> {
         let page = page(limit.0, cursor.0)?;
         let Some(owner) = owner(&caller, user.0) else {
-            return Ok(Json(RecordingList { items: Vec::new(), next_cursor: None }));
+            return Ok(Json(RecordingList { items: Vec::new(), next_cursor: None.into() }));
         };
         let filter = lists::sessions(owner, asset.0, None, from.0.as_deref(), to.0.as_deref())?;
         let (pairs, next_cursor) = app.db.recordings(&filter, q.0.as_deref(), &page).await?;
         let (rows, sessions): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let names = Names::of(app, &sessions).await?;
         let items = rows.into_iter().zip(&sessions).map(|(row, session)| show(row, session, &names));
-        Ok(Json(RecordingList { items: items.collect(), next_cursor }))
+        Ok(Json(RecordingList { items: items.collect(), next_cursor: next_cursor.into() }))
     }
 
     /// Look at a recording
@@ -127,22 +127,19 @@ impl Recordings {
         download: Query<Option<String>>,
     ) -> Result<CastFile, ApiError> {
         let (_, row) = found(app, &caller, &id.0).await?;
-        let cast = app.library.cast(&id.0, stored(&row).as_ref()).await.map_err(playback)?;
+        let cast = app.library.cast(&id.0, stored(&row).as_ref()).await.map_err(|error| playback(&error))?;
         let action = if download.0.is_some() { "recording.download" } else { "recording.view" };
         let entry = Entry::new(app.clock.millis(), actor(&caller), action)
             .on("session", &id.0)
-            .from_address(&caller.address.to_string());
+            .at_address(&caller.address.to_string());
         app.db.note(entry).await?;
-        let attachment = download.0.is_some().then(|| format!("attachment; filename=\"{}.cast\"", row.session_id));
+        let attachment =
+            download.0.is_some().then(|| format!("attachment; filename=\"{}.cast\"", row.session_id));
         Ok(CastFile(answer(&cast, request.headers(), attachment)))
     }
 }
 
-async fn found(
-    app: &App,
-    caller: &User,
-    id: &str,
-) -> Result<(sessions::Model, recordings::Model), ApiError> {
+async fn found(app: &App, caller: &User, id: &str) -> Result<(sessions::Model, recordings::Model), ApiError> {
     let session = seen(app, caller, id).await?;
     let row = app.db.recording(id).await?.ok_or_else(ApiError::not_found)?;
     Ok((session, row))
@@ -161,18 +158,18 @@ fn show(row: recordings::Model, session: &sessions::Model, names: &Names) -> Rec
         asset: names.asset(session),
         session_id: row.session_id,
         state: row.state,
-        reason: row.reason,
-        size: size(row.size),
-        plain_size: size(row.plain_size),
-        sha256: row.plain_sha256,
-        duration,
+        reason: row.reason.into(),
+        size: size(row.size).into(),
+        plain_size: size(row.plain_size).into(),
+        sha256: row.plain_sha256.into(),
+        duration: duration.into(),
         started_at: rfc3339(session.started_at.unwrap_or(session.created_at)),
-        ended_at: session.ended_at.map(rfc3339),
+        ended_at: session.ended_at.map(rfc3339).into(),
         seal: None,
     }
 }
 
-fn playback(error: PlaybackError) -> ApiError {
+fn playback(error: &PlaybackError) -> ApiError {
     tracing::error!(%error, "a recording cannot be read");
     ApiError::unavailable("recording_unavailable", "The recording cannot be read now; the log says why.")
 }
@@ -233,9 +230,8 @@ fn answer(cast: &Cast, headers: &HeaderMap, attachment: Option<String>) -> Respo
         response = response.header(header::CONTENT_DISPOSITION, attachment);
     }
     let length = cast.plain_len;
-    let range = text(header::RANGE).filter(|_| {
-        text(header::IF_RANGE).is_none_or(|known| etag.as_deref() == Some(known))
-    });
+    let range = text(header::RANGE)
+        .filter(|_| text(header::IF_RANGE).is_none_or(|known| etag.as_deref() == Some(known)));
     match range.map(|range| parse_range(range, length)) {
         Some(Asked::Part(range)) => response
             .status(StatusCode::PARTIAL_CONTENT)

@@ -17,6 +17,7 @@ use super::{
     callers::Admin,
     error::ApiError,
     lists::{list_of, page},
+    nullable::Nullable,
     signed::{Signed, SignedGet, counted},
 };
 use crate::{
@@ -61,11 +62,11 @@ pub struct Registration {
     /// RFC 3339, UTC.
     created_at: String,
     /// RFC 3339, UTC.
-    decided_at: Option<String>,
+    decided_at: Nullable<String>,
     /// The admin's user id.
-    decided_by: Option<String>,
+    decided_by: Nullable<String>,
     /// Of a rejection.
-    reason: Option<String>,
+    reason: Nullable<String>,
 }
 
 list_of!(/// Applications, newest first.
@@ -202,7 +203,8 @@ impl Registrations {
         let page = page(limit.0, cursor.0)?;
         let now = app.clock.millis();
         let (rows, next_cursor) = app.db.applications(standing, now, &page).await?;
-        Ok(Json(RegistrationList { items: rows.into_iter().map(|row| show(row, now)).collect(), next_cursor }))
+        let items = rows.into_iter().map(|row| show(row, now)).collect();
+        Ok(Json(RegistrationList { items, next_cursor: next_cursor.into() }))
     }
 
     /// Approve an application
@@ -217,8 +219,11 @@ impl Registrations {
         Body(body): Body<ApproveRequest>,
     ) -> Result<Json<ApproveResponse>, ApiError> {
         super::assets::require_users(app, body.allowed_users.as_deref()).await?;
-        let approval =
-            Approval { fingerprint: body.fingerprint, labels: body.labels, allowed_users: body.allowed_users };
+        let approval = Approval {
+            fingerprint: body.fingerprint,
+            labels: body.labels,
+            allowed_users: body.allowed_users,
+        };
         let asset = app.enrolment.approve(&body.id, approval, admin.id()).await.map_err(decision)?;
         let asset = super::assets::show_to(app, &admin, asset).await?;
         Ok(Json(ApproveResponse { status: "approved".to_owned(), asset }))
@@ -276,8 +281,8 @@ fn show(row: Model, now: i64) -> Registration {
         key_changed: row.key_changed,
         address: row.address,
         created_at: rfc3339(row.created_at),
-        decided_at: row.decided_at.map(rfc3339),
-        decided_by: row.decided_by,
-        reason: row.reason,
+        decided_at: row.decided_at.map(rfc3339).into(),
+        decided_by: row.decided_by.into(),
+        reason: row.reason.into(),
     }
 }

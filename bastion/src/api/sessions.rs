@@ -15,6 +15,7 @@ use super::{
     callers::{Role, User, actor},
     error::ApiError,
     lists::{self, list_of, page},
+    nullable::Nullable,
 };
 use crate::{
     app::App,
@@ -43,6 +44,7 @@ pub struct AssetRef {
 
 /// A terminal session.
 #[derive(Debug, Object)]
+#[oai(rename = "Session")]
 pub struct SessionItem {
     /// The session's id.
     id: String,
@@ -54,9 +56,9 @@ pub struct SessionItem {
     status: String,
     /// `exit`, `closed`, `detached`, `idle`, `max_time`, `policy`, `ended_by_admin`, `host_gone`,
     /// `no_agent`, `recording_failed` or `error`.
-    end_reason: Option<String>,
+    end_reason: Nullable<String>,
     /// Null: the login shell.
-    command: Option<String>,
+    command: Nullable<String>,
     /// The client's.
     address: String,
     /// Columns at the start.
@@ -66,15 +68,15 @@ pub struct SessionItem {
     /// RFC 3339, UTC.
     created_at: String,
     /// RFC 3339, UTC: the host came.
-    started_at: Option<String>,
+    started_at: Nullable<String>,
     /// RFC 3339, UTC.
-    ended_at: Option<String>,
+    ended_at: Nullable<String>,
     /// Of the shell.
-    exit_code: Option<i64>,
+    exit_code: Nullable<i64>,
     /// Of the shell.
-    exit_signal: Option<String>,
+    exit_signal: Nullable<String>,
     /// State of its recording; null: there is none.
-    recording: Option<String>,
+    recording: Nullable<String>,
 }
 
 list_of!(/// Sessions, newest first.
@@ -89,7 +91,6 @@ impl Sessions {
     ///
     /// One's own; all for admins and auditors.
     #[oai(path = "/sessions", method = "get")]
-    #[allow(clippy::too_many_arguments, reason = "one each of the query's parameters")]
     async fn list(
         &self,
         Data(app): Data<&Arc<App>>,
@@ -104,11 +105,11 @@ impl Sessions {
     ) -> Result<Json<SessionList>, ApiError> {
         let page = page(limit.0, cursor.0)?;
         let Some(owner) = owner(&caller, user.0) else {
-            return Ok(Json(SessionList { items: Vec::new(), next_cursor: None }));
+            return Ok(Json(SessionList { items: Vec::new(), next_cursor: None.into() }));
         };
         let filter = lists::sessions(owner, asset.0, state.0, from.0.as_deref(), to.0.as_deref())?;
         let (rows, next_cursor) = app.db.sessions(&filter, &page).await?;
-        Ok(Json(SessionList { items: show(app, rows).await?, next_cursor }))
+        Ok(Json(SessionList { items: show(app, rows).await?, next_cursor: next_cursor.into() }))
     }
 
     /// Look at a session
@@ -144,7 +145,7 @@ impl Sessions {
         }
         let entry = Entry::new(app.clock.millis(), actor(&caller), "session.terminate")
             .on("session", &id.0)
-            .from_address(&caller.address.to_string());
+            .at_address(&caller.address.to_string());
         app.db.note(entry).await?;
         let reason = if own { Reason::Closed } else { Reason::EndedByAdmin };
         app.hub.end(&id.0, reason).await;
@@ -206,19 +207,19 @@ async fn show(app: &App, rows: Vec<sessions::Model>) -> Result<Vec<SessionItem>,
     let items = rows.into_iter().map(|row| SessionItem {
         user: names.user(&row),
         asset: names.asset(&row),
-        recording: states.remove(&row.id),
+        recording: states.remove(&row.id).into(),
         cols: side(row.cols),
         rows: side(row.rows),
         created_at: rfc3339(row.created_at),
-        started_at: row.started_at.map(rfc3339),
-        ended_at: row.ended_at.map(rfc3339),
+        started_at: row.started_at.map(rfc3339).into(),
+        ended_at: row.ended_at.map(rfc3339).into(),
         id: row.id,
         status: row.status,
-        end_reason: row.end_reason,
-        command: row.command,
+        end_reason: row.end_reason.into(),
+        command: row.command.into(),
         address: row.address,
-        exit_code: row.exit_code,
-        exit_signal: row.exit_signal,
+        exit_code: row.exit_code.into(),
+        exit_signal: row.exit_signal.into(),
     });
     Ok(items.collect())
 }

@@ -65,9 +65,8 @@ fn refusal(app: &App, error: AgentRefused) -> ApiError {
         AgentRefused::NotFound => ApiError::not_found(),
         AgentRefused::TooMany => {
             let detail = "Too many applications wait for a decision; try again later.";
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_pending", detail).with_all(
-                [("retry_after".to_owned(), 60.into())].into_iter().collect(),
-            )
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_pending", detail)
+                .with_all([("retry_after".to_owned(), 60.into())].into_iter().collect())
         }
         AgentRefused::Key(ref key) => ApiError::invalid_field("client_public_key", key.to_string()),
         AgentRefused::Vault(_) | AgentRefused::Signing(_) => ApiError::internal(&error),

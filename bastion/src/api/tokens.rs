@@ -18,6 +18,7 @@ use super::{
     callers::{Role, User, actor},
     error::ApiError,
     lists::{list_of, page},
+    nullable::Nullable,
 };
 use crate::{
     app::App,
@@ -40,9 +41,9 @@ pub struct Token {
     /// RFC 3339, UTC.
     created_at: String,
     /// RFC 3339, UTC; null: until revoked.
-    expires_at: Option<String>,
+    expires_at: Nullable<String>,
     /// RFC 3339, UTC.
-    last_used_at: Option<String>,
+    last_used_at: Nullable<String>,
 }
 
 list_of!(/// The caller's tokens, newest first.
@@ -60,9 +61,9 @@ pub struct TokenMade {
     /// RFC 3339, UTC.
     created_at: String,
     /// RFC 3339, UTC; null: until revoked.
-    expires_at: Option<String>,
+    expires_at: Nullable<String>,
     /// Null.
-    last_used_at: Option<String>,
+    last_used_at: Nullable<String>,
     /// The secret; send it as `Authorization: Bearer …`.
     token: String,
 }
@@ -116,7 +117,8 @@ impl Tokens {
         cursor: Query<Option<String>>,
     ) -> Result<Json<TokenList>, ApiError> {
         let (rows, next_cursor) = app.db.tokens_of(user.id(), &page(limit.0, cursor.0)?).await?;
-        Ok(Json(TokenList { items: rows.into_iter().map(show).collect(), next_cursor }))
+        let items = rows.into_iter().map(show).collect();
+        Ok(Json(TokenList { items, next_cursor: next_cursor.into() }))
     }
 
     /// Make a token
@@ -147,7 +149,7 @@ impl Tokens {
         };
         let entry = Entry::new(now, actor(&user), "token.create")
             .on("token", &row.id)
-            .from_address(&user.address.to_string())
+            .at_address(&user.address.to_string())
             .with(json!({"name": row.name, "role": row.role}));
         app.db.add_token(row.clone(), entry).await?;
         let Token { id, name, role, created_at, expires_at, last_used_at } = show(row);
@@ -166,7 +168,7 @@ impl Tokens {
         let now = app.clock.millis();
         let entry = Entry::new(now, actor(&user), "token.revoke")
             .on("token", &id.0)
-            .from_address(&user.address.to_string());
+            .at_address(&user.address.to_string());
         if app.db.revoke_token(user.id(), &id.0, now, entry).await? {
             Ok(Gone::Done)
         } else {
@@ -181,7 +183,7 @@ fn show(row: tokens::Model) -> Token {
         name: row.name,
         role: row.role,
         created_at: rfc3339(row.created_at),
-        expires_at: row.expires_at.map(rfc3339),
-        last_used_at: row.last_used_at.map(rfc3339),
+        expires_at: row.expires_at.map(rfc3339).into(),
+        last_used_at: row.last_used_at.map(rfc3339).into(),
     }
 }

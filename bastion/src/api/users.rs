@@ -17,6 +17,7 @@ use super::{
     callers::{Admin, Role, actor},
     error::ApiError,
     lists::{list_of, page},
+    nullable::Nullable,
     people::{check_password, sealed_hash},
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
 
 /// A user.
 #[derive(Debug, Object)]
+#[oai(rename = "User")]
 pub struct UserItem {
     /// The user's id.
     id: String,
@@ -42,7 +44,7 @@ pub struct UserItem {
     /// RFC 3339, UTC.
     created_at: String,
     /// RFC 3339, UTC.
-    last_login_at: Option<String>,
+    last_login_at: Nullable<String>,
 }
 
 list_of!(/// Users, oldest first.
@@ -163,7 +165,7 @@ impl Users {
         for row in rows {
             items.push(show(app, row).await?);
         }
-        Ok(Json(UserList { items, next_cursor }))
+        Ok(Json(UserList { items, next_cursor: next_cursor.into() }))
     }
 
     /// Add a user
@@ -187,7 +189,7 @@ impl Users {
         };
         let entry = Entry::new(now, actor(&admin), "user.create")
             .on("user", &row.id)
-            .from_address(&admin.address.to_string())
+            .at_address(&admin.address.to_string())
             .with(json!({"username": row.username, "role": row.role, "groups": body.groups}));
         let groups = body.groups.unwrap_or_default();
         app.db.add_user(row.clone(), &groups, entry).await.map_err(taken)?;
@@ -208,7 +210,7 @@ impl Users {
         let now = app.clock.millis();
         let entry = Entry::new(now, actor(&admin), "user.change")
             .on("user", &id.0)
-            .from_address(&admin.address.to_string())
+            .at_address(&admin.address.to_string())
             .with(json!({"username": body.username, "role": body.role, "groups": body.groups,
                 "disabled": body.disabled, "password": body.password.is_some()}));
         let password_hash = match body.password {
@@ -254,7 +256,7 @@ async fn show(app: &App, row: users::Model) -> Result<UserItem, ApiError> {
     Ok(UserItem {
         groups: app.db.groups_of(&row.id).await?,
         created_at: rfc3339(row.created_at),
-        last_login_at: row.last_login_at.map(rfc3339),
+        last_login_at: row.last_login_at.map(rfc3339).into(),
         id: row.id,
         username: row.username,
         role: row.role,

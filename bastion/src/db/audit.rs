@@ -92,7 +92,7 @@ impl Entry {
     }
 
     /// The client's address.
-    pub fn from_address(mut self, address: &str) -> Self {
+    pub fn at_address(mut self, address: &str) -> Self {
         self.0.address = Some(address.to_owned());
         self
     }
@@ -117,9 +117,24 @@ impl Db {
         entry.write(&self.connection).await
     }
 
-    /// A page of the log, newest first.
-    pub async fn audit(&self, page: &Page) -> Result<(Vec<Model>, Option<String>), DbError> {
+    /// A page of the log, newest first: actions that begin with `action`, from `from` until before `to`.
+    pub async fn audit(
+        &self,
+        action: Option<&str>,
+        from: Option<i64>,
+        to: Option<i64>,
+        page: &Page,
+    ) -> Result<(Vec<Model>, Option<String>), DbError> {
         let mut query = Entity::find().order_by_desc(Column::Id).limit(page.limit + 1);
+        if let Some(action) = action.filter(|action| !action.is_empty()) {
+            query = query.filter(Column::Action.starts_with(action));
+        }
+        if let Some(from) = from {
+            query = query.filter(Column::At.gte(from));
+        }
+        if let Some(to) = to {
+            query = query.filter(Column::At.lt(to));
+        }
         if let Some(cursor) = &page.cursor {
             query = query.filter(Column::Id.lt(cursor));
         }

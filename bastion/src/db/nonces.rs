@@ -26,8 +26,9 @@ impl Db {
     /// Burns a nonce; false when it was burnt before.
     pub async fn burn_nonce(&self, keyid: &str, nonce: &str, expires_at: i64) -> Result<bool, DbError> {
         let row = entity::Model { keyid: keyid.to_owned(), nonce: nonce.to_owned(), expires_at };
-        let inserted =
-            entity::Entity::insert(entity::ActiveModel::from(row)).exec_without_returning(&self.connection).await;
+        let inserted = entity::Entity::insert(entity::ActiveModel::from(row))
+            .exec_without_returning(&self.connection)
+            .await;
         match inserted.map_err(DbError::from) {
             Ok(_) => Ok(true),
             Err(DbError::Duplicate) => Ok(false),

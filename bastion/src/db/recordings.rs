@@ -108,10 +108,8 @@ impl Db {
         q: Option<&str>,
         page: &Page,
     ) -> Result<(Vec<(Model, sessions::Model)>, Option<String>), DbError> {
-        let session = Entity::belongs_to(sessions::Entity)
-            .from(Column::SessionId)
-            .to(sessions::Column::Id)
-            .into();
+        let session =
+            Entity::belongs_to(sessions::Entity).from(Column::SessionId).to(sessions::Column::Id).into();
         let mut query = Entity::find()
             .join(JoinType::InnerJoin, session)
             .filter(Column::DeletedAt.is_null())

@@ -114,8 +114,7 @@ impl Db {
 
     /// How many are pending: from `address`, and in all.
     pub async fn pending_applications(&self, address: &str, now: i64) -> Result<(u64, u64), DbError> {
-        let pending =
-            Entity::find().filter(Column::Status.eq("pending")).filter(Column::ExpiresAt.gt(now));
+        let pending = Entity::find().filter(Column::Status.eq("pending")).filter(Column::ExpiresAt.gt(now));
         let here = pending.clone().filter(Column::Address.eq(address)).count(&self.connection).await?;
         Ok((here, pending.count(&self.connection).await?))
     }

@@ -3,7 +3,8 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, JoinType, QuerySelect as _, TryInsertResult,
+    ActiveValue::Set,
+    ConnectionTrait, JoinType, QuerySelect as _, TryInsertResult,
     sea_query::{Expr, ExprTrait as _},
 };
 
@@ -255,7 +256,10 @@ async fn count(
         .into();
     let mut query = sessions::Entity::find()
         .join(JoinType::InnerJoin, lease)
-        .filter(Expr::col((nodes::Entity, nodes::Column::Epoch)).equals((sessions::Entity, sessions::Column::NodeEpoch)))
+        .filter(
+            Expr::col((nodes::Entity, nodes::Column::Epoch))
+                .equals((sessions::Entity, sessions::Column::NodeEpoch)),
+        )
         .filter(nodes::Column::LeaseUntil.gt(now))
         .filter(sessions::Column::EndedAt.is_null());
     if matches!(scope, Scope::User | Scope::UserAsset) {

@@ -67,11 +67,7 @@ impl Db {
     }
 
     /// A page of one user's tokens that are not revoked, newest first.
-    pub async fn tokens_of(
-        &self,
-        user: &str,
-        page: &Page,
-    ) -> Result<(Vec<Model>, Option<String>), DbError> {
+    pub async fn tokens_of(&self, user: &str, page: &Page) -> Result<(Vec<Model>, Option<String>), DbError> {
         let before = page.cursor.clone().map(|cursor| Column::Id.lt(cursor));
         let rows = Entity::find()
             .filter(Column::UserId.eq(user))
@@ -85,13 +81,7 @@ impl Db {
     }
 
     /// Revokes one of the user's tokens; false when there is none such.
-    pub async fn revoke_token(
-        &self,
-        user: &str,
-        id: &str,
-        now: i64,
-        entry: Entry,
-    ) -> Result<bool, DbError> {
+    pub async fn revoke_token(&self, user: &str, id: &str, now: i64, entry: Entry) -> Result<bool, DbError> {
         let tx = self.begin().await?;
         let changed = Entity::update_many()
             .col_expr(Column::RevokedAt, Expr::value(now))

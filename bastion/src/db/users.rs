@@ -168,7 +168,11 @@ impl Db {
     }
 }
 
-async fn write_groups(tx: &sea_orm::DatabaseTransaction, user: &str, groups: &[String]) -> Result<(), DbError> {
+async fn write_groups(
+    tx: &sea_orm::DatabaseTransaction,
+    user: &str,
+    groups: &[String],
+) -> Result<(), DbError> {
     membership::Entity::delete_many().filter(membership::Column::UserId.eq(user)).exec(tx).await?;
     let rows = groups.iter().map(|group| membership::ActiveModel {
         user_id: Set(user.to_owned()),

@@ -1,12 +1,7 @@
 //! The door over real sockets: slow clients, caps, headers, hosts, upgrades, shutting down.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    future::IntoFuture,
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{future::IntoFuture, net::SocketAddr, path::Path, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use poem::{
@@ -18,6 +13,7 @@ use poem::{
         websocket::{Message, WebSocket},
     },
 };
+use tokio::time::Instant;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Notify,

@@ -266,7 +266,9 @@ impl Machine {
 
     fn on_browser(&mut self, frame: Frame, now: Duration, actions: &mut Vec<Action>) {
         match frame {
-            Frame::Control(Control::Hello { have }) if !self.browser_greeted => self.greet_browser(have, actions),
+            Frame::Control(Control::Hello { have }) if !self.browser_greeted => {
+                self.greet_browser(have, actions);
+            }
             Frame::Control(control) => {
                 if matches!(control, Control::Hello { .. }) || !self.browser_greeted {
                     self.browser_broke("hello comes first, and once", actions);

@@ -44,10 +44,7 @@ fn output_is_recorded_before_it_is_shown_and_acknowledged_when_parsed() {
     let mut machine = active(terms());
     let actions = machine.on(Event::Relay(data(0, b"abc")), Duration::ZERO);
     let bytes = Bytes::from_static(b"abc");
-    assert_eq!(
-        actions,
-        [Action::RecordOutput { offset: 0, bytes }, Action::ToBrowser(data(0, b"abc"))]
-    );
+    assert_eq!(actions, [Action::RecordOutput { offset: 0, bytes }, Action::ToBrowser(data(0, b"abc"))]);
     assert_eq!(machine.on(Event::Browser(Frame::Ack(3)), Duration::ZERO), [Action::ToRelay(Frame::Ack(3))]);
     assert_eq!(machine.on(Event::Browser(Frame::Ack(2)), Duration::ZERO), []);
 }
@@ -77,7 +74,10 @@ fn every_breach_by_the_browser_is_closed_with_4400() {
     for breach in breaches.into_iter().chain([big as fn() -> Frame]) {
         let mut machine = active(terms());
         let actions = machine.on(Event::Browser(breach()), Duration::ZERO);
-        assert_eq!(ended(&actions).map(|(reason, browser, _)| (reason, browser)), Some((Reason::Error, 4400)));
+        assert_eq!(
+            ended(&actions).map(|(reason, browser, _)| (reason, browser)),
+            Some((Reason::Error, 4400))
+        );
         assert!(machine.is_over());
     }
     let mut machine = Machine::new(terms());

@@ -191,7 +191,11 @@ mod tests {
             outbox.push(data(index * 32_768, 32_768));
         }
         let close = Close::new(1000, "exit");
-        outbox.close([Frame::Control(Control::Exiting)], close.clone(), Instant::now() + Duration::from_secs(9));
+        outbox.close(
+            [Frame::Control(Control::Exiting)],
+            close.clone(),
+            Instant::now() + Duration::from_secs(9),
+        );
         let mut taken = 0;
         let skipped = loop {
             match outbox.next().await {

@@ -138,7 +138,9 @@ fn refusal(error: Refused) -> Close {
         Refused::Ticket(TicketRefused::Bad) => {
             Close::new(close::TICKET, "The ticket is not valid, or has been used.")
         }
-        Refused::NotAvailable { .. } => Close::new(close::POLICY, "The host is not available to you any more."),
+        Refused::NotAvailable { .. } => {
+            Close::new(close::POLICY, "The host is not available to you any more.")
+        }
         Refused::Guard { detail, .. } => Close::new(close::POLICY, detail),
         Refused::Challenge { .. } => Close::new(close::POLICY, "An approval is needed."),
         Refused::Recording(_) => {

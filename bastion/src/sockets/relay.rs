@@ -1,9 +1,7 @@
 //! An agent's socket: signed before the upgrade, its ticket spent after it.
 
 use openapi::frames::{SUBPROTOCOL, close};
-use poem::{
-    IntoResponse as _, Request, Response, handler, http::StatusCode, web::websocket::WebSocket,
-};
+use poem::{IntoResponse as _, Request, Response, handler, http::StatusCode, web::websocket::WebSocket};
 use serde::Deserialize;
 
 use super::{RELAY, config, offered, pump, refuse, require_upgrade};
@@ -40,11 +38,13 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
     if !offered(request).any(|protocol| protocol == SUBPROTOCOL) {
         return Err(ApiError::invalid_field("Sec-WebSocket-Protocol", format!("must be {SUBPROTOCOL}")));
     }
-    let query: Query = request.params().map_err(|error| ApiError::invalid_field("query", error.to_string()))?;
+    let query: Query =
+        request.params().map_err(|error| ApiError::invalid_field("query", error.to_string()))?;
     let session = query.session_id.ok_or_else(|| ApiError::invalid_field("session_id", "is required"))?;
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    let token = bearer.ok_or_else(|| ApiError::invalid_field("Authorization", "the session's token is required"))?;
-    app.hub.expects(&asset.id, &session).map_err(refusal)?;
+    let token =
+        bearer.ok_or_else(|| ApiError::invalid_field("Authorization", "the session's token is required"))?;
+    app.hub.expects(&asset.id, &session).map_err(|error| refusal(&error))?;
     let token = token.to_owned();
     let socket = websocket(request).await?;
     let tracked = app.tasks.token();
@@ -72,11 +72,11 @@ pub(super) async fn websocket(request: &Request) -> Result<WebSocket, ApiError> 
         .map_err(|error| ApiError::invalid_field("Upgrade", error.to_string()))
 }
 
-fn refusal(error: RelayRefused) -> ApiError {
+fn refusal(error: &RelayRefused) -> ApiError {
     match error {
         RelayRefused::Gone => ApiError::new(StatusCode::GONE, "ended", "There is no such session any more."),
         RelayRefused::Taken => ApiError::conflict("attached", "The session has its relay already."),
-        RelayRefused::Ticket(ref error) => ApiError::internal(error),
+        RelayRefused::Ticket(error) => ApiError::internal(error),
     }
 }
 
