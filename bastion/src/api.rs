@@ -112,7 +112,8 @@ async fn refused(error: Error) -> Response {
     let fault = if let Some(error) = error.downcast_ref::<ParseParamError>() {
         Some((error.name, error.reason.clone()))
     } else {
-        error.downcast_ref::<ParsePathError>().map(|error| (error.name, error.reason.clone()))
+        // poem-openapi calls path parameters by number; this is the only one that is not text.
+        error.downcast_ref::<ParsePathError>().map(|error| ("version", error.reason.clone()))
     };
     match fault {
         Some((name, reason)) => {

@@ -286,7 +286,7 @@ async fn renew_lease(db: &Db, hub: &Hub, now: i64) -> Result<(), DbError> {
             hub.begin_again(node);
         }
         None => {
-            tracing::error!("another bastion has taken this one's place in the database; stop one of them")
+            tracing::error!("another bastion has taken this one's place in the database; stop one of them");
         }
     }
     Ok(())

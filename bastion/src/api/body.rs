@@ -155,7 +155,9 @@ pub fn parse<T: DeserializeOwned + Checked>(content_type: Option<&str>, bytes: &
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        ApiError::invalid(vec![fault(&path, &error.into_inner())])
+        // Where the text broke off in the middle of a name, the path ends in a question mark.
+        let path = path.trim_end_matches('?').trim_end_matches('.');
+        ApiError::invalid(vec![fault(if path.is_empty() { "." } else { path }, &error.into_inner())])
     })?;
     json.end().map_err(|error| ApiError::invalid(vec![fault(".", &error)]))?;
     let mut faults = Faults::default();
@@ -232,6 +234,8 @@ mod tests {
             (r"[", "body"),
             (r#"["a",{"count":1}]"#, "body"),
             (r#"{"name":"#, "body"),
+            (r"{", "body"),
+            (r#"{"name":"a","inner":{"#, "inner"),
             (r#"{"name":"a","inner":{"count":1}} x"#, "body"),
         ] {
             assert_eq!(path_of(json), path, "{json}");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use ::openapi::ticket::KeyList;
-use poem::{Response, handler, http::StatusCode, web::Data};
+use poem::{IntoResponse as _, Response, handler, web::Data};
 
 use super::error::ApiError;
 use crate::app::App;
@@ -33,8 +33,7 @@ pub async fn readyz(Data(app): Data<&Arc<App>>) -> Response {
     if faults.is_empty() {
         return Response::builder().content_type("text/plain").body("ready\n");
     }
-    let body = format!("not ready: {}\n", faults.join(", "));
-    Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).content_type("text/plain").body(body)
+    ApiError::unavailable("not_ready", format!("Not ready: {}.", faults.join(", "))).into_response()
 }
 
 /// The published contract.

@@ -1,3 +1,5 @@
+//! What the machine does with every event, and when.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -316,3 +316,23 @@ async fn a_session_ends_when_no_key_is_typed_for_as_long_as_the_policy_says() {
     assert_eq!(alice.ended_session(&terminal.session).await["end_reason"], "idle");
     tokio::time::timeout(Duration::from_secs(30), bastion.stop()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_plain_ticket_suffices_alone_but_only_from_where_it_was_asked_for() {
+    let (bastion, alice, _) = world(Shell::Echo).await;
+    let Credential::Login(cookie) = &alice.credential else { panic!("alice has a login") };
+    let elsewhere =
+        reqwest::Client::builder().local_address(Some([127, 0, 0, 2].into())).no_proxy().build().unwrap();
+    let url = format!("{}/api/v1/assets/{}/tty/authorize?plain=1", bastion.url(), bastion.asset("web-1"));
+    let request = elsewhere.get(url).header("cookie", cookie).header("sec-fetch-site", "same-origin");
+    let token = Answer::of(request).await.expect(200)["token"].as_str().unwrap().to_owned();
+    assert_eq!(claims(&token)["plain"], true);
+    assert_eq!(Plain::open(&bastion, &token, "").await.err().unwrap().code, 4401);
+
+    let token =
+        alice.authorize_with("web-1", "plain=1").await.expect(200)["token"].as_str().unwrap().to_owned();
+    let mut plain = Plain::open(&bastion, &token, "").await.unwrap();
+    plain.type_in("alone").await;
+    plain.until("alone").await;
+    assert_eq!(Plain::open(&bastion, &token, "").await.err().unwrap().code, 4401, "once");
+}

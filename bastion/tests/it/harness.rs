@@ -120,6 +120,19 @@ impl Bastion {
 
     /// With settings of one's own.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let (bastion, listener) = Self::prepare(change).await;
+        let serve = bastion::serve(bastion.config().clone(), listener, bastion.0.shutdown.clone());
+        bastion.0.tasks.spawn(async move { serve.await.unwrap() });
+        bastion.first_admin().await;
+        bastion
+    }
+
+    /// Only the place of one: the test starts the process itself, on the port that is set.
+    pub async fn of_a_process() -> Self {
+        Self::prepare(|_| {}).await.0
+    }
+
+    async fn prepare(change: impl FnOnce(&mut Config)) -> (Self, TcpListener) {
         let home = TempDir::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::for_dev(home.path(), listener.local_addr().unwrap());
@@ -133,14 +146,25 @@ impl Bastion {
         change(&mut config);
         let operator = Operator::open(&config).await.unwrap();
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let serve = bastion::serve(config.clone(), listener, shutdown.clone());
-        tasks.spawn(async move { serve.await.unwrap() });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (hosts, root) = (Mutex::default(), OnceLock::new());
-        let bastion = Self(Arc::new(House { config, operator, http, hosts, root, shutdown, tasks, home }));
-        let admin = bastion.user("root", "admin").await;
-        assert!(bastion.0.root.set(admin.weak()).is_ok());
-        bastion
+        (Self(Arc::new(House { config, operator, http, hosts, root, shutdown, tasks, home })), listener)
+    }
+
+    /// Makes and logs in the first admin.
+    pub async fn first_admin(&self) -> Actor {
+        let admin = self.user("root", "admin").await;
+        assert!(self.0.root.set(admin.weak()).is_ok(), "the first admin is there already");
+        admin
+    }
+
+    /// Waits until it says that it can work.
+    pub async fn until_ready(&self) {
+        eventually("the bastion is ready", async || {
+            let asked = self.http().get(format!("{}/readyz", self.url())).send().await;
+            asked.is_ok_and(|answer| answer.status().is_success()).then_some(())
+        })
+        .await;
     }
 
     /// Stops it and waits until everything has ended.

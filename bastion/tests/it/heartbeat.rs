@@ -260,3 +260,55 @@ async fn an_agent_that_breaks_the_protocol_ends_its_session_as_a_fault() {
         assert_eq!(alice.ended_session(&terminal.session).await["end_reason"], "error", "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_relay_that_is_lost_is_a_host_that_is_gone() {
+    let (bastion, alice, host, secret) = world().await;
+    let (browser, task) = opened(&alice, &host, &secret).await;
+    let mut relay = relay(&bastion, &host, &secret, &task).await.unwrap();
+    relay.frame(Frame::Control(Control::Hello { have: 0 })).await;
+    let mut terminal = Terminal::of_greeted(browser).await.unwrap();
+    relay.frame(Frame::Data { offset: 0, bytes: "last words".into() }).await;
+    terminal.until("last words").await;
+    drop(relay);
+    let closed = terminal.ended().await.closed;
+    assert_eq!(closed.code, 4411, "{closed:?}");
+    let session = alice.ended_session(&terminal.session).await;
+    assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("host_gone")));
+    let cast = crate::recordings::stored_cast(&alice, &terminal.session).await;
+    assert_eq!(crate::recordings::output_of(&cast), "last words");
+}
+
+#[tokio::test]
+async fn a_task_nobody_came_for_is_handed_out_again_and_voids_the_first_token() {
+    let (bastion, alice, host, secret) = world().await;
+    let (browser, first) = opened(&alice, &host, &secret).await;
+    let begun = tokio::time::Instant::now();
+    let again = pending(&host, &secret, 20).await[0].clone();
+    assert!((8..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(again["session_id"], first["session_id"]);
+    assert_ne!(again["token"], first["token"]);
+    assert_eq!(relay(&bastion, &host, &secret, &first).await.unwrap().closed().await.code, 4401);
+    let mut second = relay(&bastion, &host, &secret, &again).await.unwrap();
+    second.frame(Frame::Control(Control::Hello { have: 0 })).await;
+    Terminal::of_greeted(browser).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_its_agent_has_not_named_for_long_is_ended_and_no_younger_one() {
+    let (bastion, alice, host, secret) = world().await;
+    let (browser, task) = opened(&alice, &host, &secret).await;
+    let mut relay = relay(&bastion, &host, &secret, &task).await.unwrap();
+    relay.frame(Frame::Control(Control::Hello { have: 0 })).await;
+    let terminal = Terminal::of_greeted(browser).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let ended = crate::harness::eventually("the forgotten session is ended", async || {
+        // A heart that beats fast, and says that the agent holds nothing.
+        assert_eq!(host.heartbeat(&secret).await.expect(200)["terminate"], json!([]));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        Some(alice.session(&terminal.session).await).filter(|session| !session["ended_at"].is_null())
+    })
+    .await;
+    assert_eq!(ended["end_reason"], "error");
+    assert!(begun.elapsed().as_secs() >= 9, "it has 10 s to be named: {:?}", begun.elapsed());
+}

@@ -184,13 +184,14 @@ async fn an_ordinary_ticket_opens_no_plain_socket_nor_a_plain_one_a_framed_socke
     assert_eq!(Terminal::greet(socket).await.err().unwrap().code, 4401);
 }
 
-fn frame(frame: Frame) -> Message {
+fn frame(frame: &Frame) -> Message {
     Message::Binary(frame.encode())
 }
 
 #[tokio::test]
 async fn every_breach_of_the_protocol_closes_with_its_code() {
-    let data = |offset, bytes: &'static [u8]| frame(Frame::Data { offset, bytes: Bytes::from_static(bytes) });
+    let data =
+        |offset, bytes: &'static [u8]| frame(&Frame::Data { offset, bytes: Bytes::from_static(bytes) });
     let raw = |bytes: &'static [u8]| Message::Binary(Bytes::from_static(bytes));
     let breaches = [
         ("text", Message::Text("hello".into()), 4400),
@@ -201,9 +202,9 @@ async fn every_breach_of_the_protocol_closes_with_its_code() {
         ("a size above 1000", raw(&[0x02, 0x03, 0xe9, 0, 24]), 4400),
         ("a short frame", raw(&[0x01, 0, 0]), 4400),
         ("no JSON", raw(b"\x03[1]"), 4400),
-        ("a second hello", frame(Frame::Control(Control::Hello { have: 0 })), 4400),
-        ("an acknowledgement of what never was", frame(Frame::Ack(1)), 4400),
-        ("a frame of the agent's", frame(Frame::Resized { offset: 0, cols: 1, rows: 1 }), 4400),
+        ("a second hello", frame(&Frame::Control(Control::Hello { have: 0 })), 4400),
+        ("an acknowledgement of what never was", frame(&Frame::Ack(1)), 4400),
+        ("a frame of the agent's", frame(&Frame::Resized { offset: 0, cols: 1, rows: 1 }), 4400),
         ("too much", Message::Binary(vec![0; MAX_MESSAGE + 1].into()), 1009),
     ];
     let (_bastion, alice, _) = world(Shell::Echo).await;
