@@ -101,10 +101,13 @@ pub fn routes(app: Arc<App>) -> impl Endpoint<Output = Response> {
 /// A NUL in an address is never meant, and not every database takes one.
 async fn refuse_nul(request: Request) -> poem::Result<Request> {
     let uri = request.original_uri();
-    if uri.path().contains("%00") || uri.query().is_some_and(|query| query.contains("%00")) {
-        return Err(ApiError::invalid_field("url", "must not hold a NUL").into());
-    }
-    Ok(request)
+    let pair = uri.query().into_iter().flat_map(|query| query.split('&')).find(|pair| pair.contains("%00"));
+    let name = match pair {
+        Some(pair) => pair.split('=').next().unwrap_or(pair),
+        None if uri.path().contains("%00") => "path",
+        None => return Ok(request),
+    };
+    Err(ApiError::invalid_field(name, "must not hold a NUL").into())
 }
 
 /// What poem-openapi refuses in words of its own, in ours.

@@ -1,10 +1,10 @@
 //! The bodies an agent sends and gets, and what both ends hold for a valid label, name or line of text.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, Error as _},
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 /// The longest host name, in bytes.
@@ -118,9 +118,22 @@ pub struct HeartbeatRequest {
 }
 
 /// serde reads a struct from an array too; the contract says an object.
-fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
-    let map = serde_json::Map::deserialize(deserializer)?;
-    serde_json::from_value(serde_json::Value::Object(map)).map_err(D::Error::custom)
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 /// The sessions an agent holds.

@@ -233,7 +233,7 @@ mod tests {
             ("{\"name\":\"a\\u0007\",\"inner\":{\"count\":1}}", "name"),
             (r"[", "body"),
             (r#"["a",{"count":1}]"#, "body"),
-            (r#"{"name":"#, "body"),
+            (r#"{"name":"#, "name"),
             (r"{", "body"),
             (r#"{"name":"a","inner":{"#, "inner"),
             (r#"{"name":"a","inner":{"count":1}} x"#, "body"),

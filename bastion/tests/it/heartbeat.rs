@@ -214,11 +214,11 @@ async fn a_relay_needs_its_signature_its_token_and_no_origin() {
     assert_eq!(dial(signed(), vec![protocol.clone()]).await, refused(400, "invalid_request"));
     assert_eq!(dial(signed(), vec![token.clone()]).await, refused(400, "invalid_request"));
     let gone = json!({"session_id": uuid::Uuid::now_v7(), "token": task["token"]});
-    assert_eq!(relay(&bastion, &host, &secret, &gone).await.err().unwrap().0, 410);
+    assert_eq!(relay(&bastion, &host, &secret, &gone).await.unwrap().closed().await.code, 4401);
     // Another agent does not learn that there is such a session.
     let other = Applicant::new(&bastion);
     let others = other.enrol(&bastion.root(), &[]).await;
-    assert_eq!(relay(&bastion, &other, &others, &task).await.err().unwrap().0, 410);
+    assert_eq!(relay(&bastion, &other, &others, &task).await.unwrap().closed().await.code, 4401);
 
     let bad =
         json!({"session_id": task["session_id"], "token": format!("{}x", task["token"].as_str().unwrap())});
@@ -226,7 +226,7 @@ async fn a_relay_needs_its_signature_its_token_and_no_origin() {
     let mut good = relay(&bastion, &host, &secret, &task).await.unwrap();
     good.frame(Frame::Control(Control::Hello { have: 0 })).await;
     let _terminal = Terminal::of_greeted(browser).await.unwrap();
-    assert_eq!(relay(&bastion, &host, &secret, &task).await.err().unwrap().0, 409);
+    assert_eq!(relay(&bastion, &host, &secret, &task).await.unwrap().closed().await.code, 4401);
 }
 
 #[tokio::test]

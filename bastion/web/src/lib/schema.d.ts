@@ -1179,10 +1179,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read the audit log */
+        /**
+         * Read the audit log
+         * @description `action` is the beginning of an action, as in `session.` or `login.fail`.
+         */
         get: {
             parameters: {
                 query?: {
+                    action?: string;
+                    from?: string;
+                    to?: string;
                     limit?: number;
                     cursor?: string;
                 };
@@ -4628,6 +4634,8 @@ export interface components {
             user: string;
             /** @description The asset's id. */
             asset: string;
+            /** @description When, RFC 3339; left out: now. */
+            at?: string;
             /** @description From which address; left out: the caller's. */
             ip?: string;
         };
