@@ -19,7 +19,7 @@ use crate::{
     db::{
         Db, DbError, assets,
         audit::{Actor, Entry},
-        decisions,
+        decisions, policies as policy_rows,
         slots::{Scope, Slot},
         users,
     },
@@ -125,6 +125,8 @@ pub struct Permit {
     pub run_as: Option<String>,
     /// What the session must keep to.
     pub obligations: Obligations,
+    /// When the ruling itself ends, UTC milliseconds.
+    pub valid_until: Option<i64>,
     /// The limits it must fit in.
     pub slots: Vec<Slot>,
     /// The ticket's claims.
@@ -157,6 +159,8 @@ pub struct Access {
     spool: Spool,
     clock: Clock,
     active: Arc<RwLock<Arc<Active>>>,
+    /// Held across the commit and the swap: the last to activate rules. Who waits: other activations.
+    activating: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Access {
@@ -171,19 +175,24 @@ impl Access {
             db.activate_policy(version, None, now, entry("policy.activate")).await?;
         }
         let active = Arc::new(RwLock::new(Arc::new(load(&db).await?)));
-        Ok(Self { db, tickets, spool, clock, active })
+        Ok(Self { db, tickets, spool, clock, active, activating: Arc::default() })
     }
 
-    /// Takes up the document that rules now.
-    pub async fn reload(&self) -> Result<(), Refused> {
-        let fresh = Arc::new(load(&self.db).await?);
-        *self.active.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+    /// Makes a version of the document rule; false when there is none such. Compiled first, so that what
+    /// cannot be used never becomes active. Run it on a task of its own: it must not stop half-way.
+    pub async fn activate(&self, version: i64, by: &str, entry: Entry) -> Result<bool, Refused> {
+        let _one_at_a_time = self.activating.lock().await;
+        let Some(row) = self.db.policy(version).await? else { return Ok(false) };
+        let fresh = compile(&row)?;
+        let by = Some(by.to_owned());
+        self.db.activate_policy(version, by, self.clock.millis(), entry).await?;
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        Ok(true)
     }
 
     /// Rules, and mints a ticket if the ruling allows.
     pub async fn issue(&self, asker: &Asker<'_>, ask: &Ask) -> Result<Issued, Refused> {
-        let judgement = self.judge(asker, &ask.asset, Purpose::Issue).await?;
+        let judgement = self.judge(asker, &ask.asset, Purpose::Issue, self.clock.millis()).await?;
         let decision = self.keep(asker, &ask.asset, "issue", ask.reason.as_deref(), &judgement).await?;
         allowed(&judgement.ruling, &decision)?;
         self.spool.admit().map_err(Refused::Recording)?;
@@ -212,13 +221,14 @@ impl Access {
         let claims = self.tickets.redeem_browser(token, credential, address).await?;
         let user = self.db.user(&claims.sub).await?.ok_or(TicketRefused::Bad)?;
         let asker = Asker { user: &user, address, credential: credential.unwrap_or("plain") };
-        let judgement = self.judge(&asker, &claims.asset, Purpose::Redeem).await?;
+        let judgement = self.judge(&asker, &claims.asset, Purpose::Redeem, self.clock.millis()).await?;
         let decision = self.keep(&asker, &claims.asset, "redeem", None, &judgement).await?;
         let grant = allowed(&judgement.ruling, &decision)?.clone();
         self.spool.admit().map_err(Refused::Recording)?;
         let asset = judgement.asset.ok_or_else(|| Refused::NotAvailable { decision: decision.clone() })?;
         Ok(Permit {
             run_as: grant.obligations.run_as.first().cloned().or_else(|| asset.run_as.clone()),
+            valid_until: grant.valid_until,
             slots: slots(&grant.needs),
             obligations: grant.obligations,
             credential: credential.map(str::to_owned),
@@ -231,12 +241,13 @@ impl Access {
         })
     }
 
-    /// What the chain says of this user and this asset. Keeps nothing.
+    /// What the chain says of this user and this asset at an instant, UTC milliseconds. Keeps nothing.
     pub async fn judge(
         &self,
         asker: &Asker<'_>,
         asset: &str,
         purpose: Purpose,
+        at: i64,
     ) -> Result<Judgement, Refused> {
         let asset = self.db.asset(asset).await?;
         let groups = self.db.groups_of(&asker.user.id).await?;
@@ -248,7 +259,7 @@ impl Access {
             user_asset: live.user_asset,
             global: live.global,
         };
-        self.judge_with(asker, asset, groups, live, purpose).await
+        self.judge_with(asker, asset, groups, live, purpose, at).await
     }
 
     /// What the chain says of many assets, in their order; for lists.
@@ -258,10 +269,12 @@ impl Access {
         assets: Vec<assets::Model>,
     ) -> Result<Vec<Judgement>, Refused> {
         let groups = self.db.groups_of(&asker.user.id).await?;
+        let now = self.clock.millis();
         let mut judgements = Vec::with_capacity(assets.len());
         for asset in assets {
             let live = LiveSessions::default();
-            judgements.push(self.judge_with(asker, Some(asset), groups.clone(), live, Purpose::List).await?);
+            judgements
+                .push(self.judge_with(asker, Some(asset), groups.clone(), live, Purpose::List, now).await?);
         }
         Ok(judgements)
     }
@@ -273,8 +286,8 @@ impl Access {
         groups: Vec<String>,
         live: LiveSessions,
         purpose: Purpose,
+        now: i64,
     ) -> Result<Judgement, Refused> {
-        let now = self.clock.millis();
         let facts = Facts {
             subject: Subject {
                 id: asker.user.id.clone(),
@@ -388,6 +401,10 @@ fn slots(needs: &[Need]) -> Vec<Slot> {
 
 async fn load(db: &Db) -> Result<Active, Refused> {
     let (row, _) = db.active_policy().await?.ok_or_else(|| Refused::Policy("no version is active".into()))?;
+    compile(&row)
+}
+
+fn compile(row: &policy_rows::Model) -> Result<Active, Refused> {
     let chain = Chain::load(&row.document, &policies::builtin()).map_err(|faults| {
         let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.detail)).collect();
         Refused::Policy(format!("version {}: {}", row.version, faults.join("; ")))

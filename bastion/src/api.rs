@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::{
-    Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Response, Route, get,
+    Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Request, Response, Route, get,
     http::StatusCode,
 };
 use poem_openapi::{OpenApiService, Tags, error::ParseParamError, error::ParsePathError};
@@ -93,8 +93,18 @@ pub fn routes(app: Arc<App>) -> impl Endpoint<Output = Response> {
         .at("/.well-known/jwks.json", get(roots::jwks))
         .at("/.well-known/jwks.jws", get(roots::signed_jwks))
         .nest("/", pages::pages())
+        .before(refuse_nul)
         .data(app)
         .map_to_response()
+}
+
+/// A NUL in an address is never meant, and not every database takes one.
+async fn refuse_nul(request: Request) -> poem::Result<Request> {
+    let uri = request.original_uri();
+    if uri.path().contains("%00") || uri.query().is_some_and(|query| query.contains("%00")) {
+        return Err(ApiError::invalid_field("url", "must not hold a NUL").into());
+    }
+    Ok(request)
 }
 
 /// What poem-openapi refuses in words of its own, in ours.

@@ -71,6 +71,7 @@ pub struct Page {
 impl Db {
     /// Connects and brings the schema up to date.
     pub async fn open(url: &str) -> Result<Self, DbError> {
+        make_private(url);
         let mut options = ConnectOptions::new(url);
         options
             .sqlx_logging(false)
@@ -119,6 +120,17 @@ impl Db {
     }
 }
 
+/// Makes SQLite's file before SQLite does, readable by its owner only. What goes wrong SQLite says better.
+fn make_private(url: &str) {
+    let Some(path) = url.strip_prefix("sqlite://") else { return };
+    let path = path.split('?').next().unwrap_or(path);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let _ = options.open(path);
+}
+
 /// The rows of one page and the cursor of the next.
 fn paged<T>(mut rows: Vec<T>, page: &Page, id: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
     let more = rows.len() as u64 > page.limit;
@@ -144,10 +156,11 @@ fn is_conflict(error: &DbError) -> bool {
     else {
         return false;
     };
-    inner.as_database_error().is_some_and(|database| {
-        database.code().is_some_and(|code| {
-            // PostgreSQL: serialization, deadlock. MySQL: deadlock, lock wait. SQLite: busy, busy snapshot.
-            matches!(code.as_ref(), "40001" | "40P01" | "1213" | "1205" | "1020" | "5" | "517")
-        })
-    })
+    let Some(database) = inner.as_database_error() else { return false };
+    if let Some(mysql) = database.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        // Deadlock, lock wait, record changed.
+        return matches!(mysql.number(), 1213 | 1205 | 1020);
+    }
+    // PostgreSQL: serialization, deadlock. SQLite: busy, busy snapshot.
+    database.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "5" | "517"))
 }

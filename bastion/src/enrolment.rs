@@ -10,12 +10,13 @@ use openapi::{
     signature::{Claim, MAX_SKEW_SECONDS, SignatureError, Target, VerifyingKey},
     ticket::{APPROVAL_TYP, ApprovalClaims, TicketError},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{self, Clock},
@@ -146,12 +147,29 @@ pub struct Enrolment {
     clock: Clock,
     /// Changes with every decision: who waits for one looks again.
     decided: watch::Sender<()>,
+    /// Ends the waiting.
+    shutdown: CancellationToken,
+}
+
+/// Where an application comes from.
+#[derive(Clone, Debug)]
+pub struct Applicant {
+    /// The client's address.
+    pub address: String,
+    /// What limits count by: the address, or an IPv6 network.
+    pub bucket: String,
 }
 
 impl Enrolment {
     /// Needs the vault for secrets and the identity key for proofs.
-    pub fn new(db: Db, vault: Arc<Vault>, signing: Arc<Signing>, clock: Clock) -> Self {
-        Self { db, vault, signing, clock, decided: watch::Sender::new(()) }
+    pub fn new(
+        db: Db,
+        vault: Arc<Vault>,
+        signing: Arc<Signing>,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { db, vault, signing, clock, decided: watch::Sender::new(()), shutdown }
     }
 
     /// Takes an application, signed with the key it brings.
@@ -159,7 +177,7 @@ impl Enrolment {
         &self,
         signed: &SignedRequest,
         request: RegisterRequest,
-        address: &str,
+        peer: &Applicant,
     ) -> Result<RegisterResponse, AgentRefused> {
         let key = keys::parse_public_key(&request.client_public_key).map_err(AgentRefused::Key)?;
         let fingerprint = keys::fingerprint(&key).map_err(AgentRefused::Key)?;
@@ -176,15 +194,16 @@ impl Enrolment {
             let status = published(known.standing(now));
             return Ok(RegisterResponse { status, apply_id: known.apply_id, fingerprint });
         }
-        let (here, all) = self.db.pending_applications(address, now).await?;
-        if here >= PENDING_CAPS.0 || all >= PENDING_CAPS.1 {
+        let pending = self.db.pending_applications(&peer.bucket, &request.client_id, now).await?;
+        if pending.here >= PENDING_CAPS.0 || pending.all >= PENDING_CAPS.1 {
             return Err(AgentRefused::TooMany);
         }
-        let key_changed = asset.is_some_and(|asset| asset.fingerprint != fingerprint);
+        // Two keys for one id, approved or not: an admin should know.
+        let key_changed = asset.is_some_and(|asset| asset.fingerprint != fingerprint) || pending.same_id;
         let apply_id = clock::new_id();
         let entry = Entry::new(now, Actor::Agent(request.client_id.clone()), "registration.create")
             .on("registration", &apply_id)
-            .at_address(address)
+            .at_address(&peer.address)
             .with(json!({"fingerprint": fingerprint, "key_changed": key_changed}));
         let row = registrations::Model {
             apply_id: apply_id.clone(),
@@ -193,9 +212,10 @@ impl Enrolment {
             client_public_key: request.client_public_key,
             fingerprint: fingerprint.clone(),
             labels: json!(request.labels).to_string(),
-            static_info: json!(request.static_info).to_string(),
+            static_info: cleaned(json!(request.static_info)).to_string(),
             version: clean(&request.version, 64),
-            address: address.to_owned(),
+            address: peer.address.clone(),
+            bucket: peer.bucket.clone(),
             status: "pending".to_owned(),
             key_changed,
             reason: None,
@@ -227,8 +247,11 @@ impl Enrolment {
         let (deadline, mut decided) = (Instant::now() + wait, self.decided.subscribe());
         while application.standing(self.clock.millis()) == Standing::Pending && Instant::now() < deadline {
             let until = deadline.min(Instant::now() + LOOK_AGAIN);
-            // Woken or not, look again.
-            let _ = timeout_at(until, decided.changed()).await;
+            tokio::select! {
+                // Woken or not, look again.
+                _ = timeout_at(until, decided.changed()) => {}
+                () = self.shutdown.cancelled() => break,
+            }
             application = self.db.application(apply_id).await?.ok_or(AgentRefused::NotFound)?;
         }
         self.answer(&application, &key).await
@@ -365,16 +388,20 @@ impl Enrolment {
         request: HeartbeatRequest,
     ) -> Result<(), AgentRefused> {
         let now = self.clock.millis();
-        if asset.last_heartbeat_at.is_none() {
-            self.db.mark_delivered(&asset.id, now).await?;
-        }
         let beat = assets::Heartbeat {
-            dynamic_info: json!(request.metrics).to_string(),
-            static_info: request.static_info.map(|info| json!(info).to_string()),
+            dynamic_info: cleaned(json!(request.metrics)).to_string(),
+            static_info: request.static_info.map(|info| cleaned(json!(info)).to_string()),
             version: clean(&request.version, 64),
             tty_status: json!(request.tty_status).to_string(),
         };
-        Ok(self.db.heartbeat(asset, beat, now).await?)
+        if !self.db.heartbeat(&asset, beat, now).await? {
+            // Approved anew meanwhile: the secret that signed this is void.
+            return Err(AgentRefused::BadSignature);
+        }
+        if asset.last_heartbeat_at.is_none() {
+            self.db.mark_delivered(&asset.id, now).await?;
+        }
+        Ok(())
     }
 
     fn secret_of(&self, asset: &assets::Model) -> Result<Secret, VaultError> {
@@ -394,6 +421,18 @@ impl Enrolment {
         } else {
             Err(AgentRefused::Replayed)
         }
+    }
+}
+
+/// Free-form JSON of an agent without the characters that do not show.
+fn cleaned(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(clean(&text, usize::MAX)),
+        Value::Array(items) => items.into_iter().map(cleaned).collect(),
+        Value::Object(map) => {
+            map.into_iter().map(|(key, value)| (clean(&key, usize::MAX), cleaned(value))).collect()
+        }
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_)) => plain,
     }
 }
 

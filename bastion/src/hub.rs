@@ -24,7 +24,7 @@ use crate::{
         sessions,
         slots::{Node, Opened, Slot},
     },
-    session::{Event, Message, Outbox, Parts, Reason, Session, Terms},
+    session::{Message, Outbox, Parts, Reason, Session, Terms},
     tickets::{RelayTicket, TicketRefused, Tickets},
 };
 
@@ -82,7 +82,19 @@ enum Relay {
 struct Live {
     task: RelayTicket,
     inbox: mpsc::Sender<Message>,
+    /// The first reason stays.
+    ending: watch::Sender<Option<Reason>>,
     relay: Relay,
+}
+
+impl Live {
+    fn end(&self, reason: Reason) {
+        self.ending.send_if_modified(|ending| {
+            let first = ending.is_none();
+            ending.get_or_insert(reason);
+            first
+        });
+    }
 }
 
 /// All live sessions of this node.
@@ -94,7 +106,7 @@ struct Inner {
     spool: Spool,
     tickets: Tickets,
     clock: Clock,
-    node: Node,
+    node: Mutex<Node>,
     /// Where agents dial, without the query.
     relay_url: String,
     tasks: TaskTracker,
@@ -133,7 +145,7 @@ impl Hub {
             spool: parts.spool,
             tickets: parts.tickets,
             clock: parts.clock,
-            node: parts.node,
+            node: Mutex::new(parts.node),
             tasks: parts.tasks,
             shutdown: parts.shutdown,
             live: Mutex::default(),
@@ -146,7 +158,7 @@ impl Hub {
         let inner = &self.0;
         let id = clock::new_id();
         let now = inner.clock.millis();
-        let row = row(&permit, &id, &inner.node, (cols, rows), now);
+        let row = row(&permit, &id, &self.node(), (cols, rows), now);
         let entry = Entry::new(now, Actor::User(permit.user.id.clone()), "session.open")
             .on("session", &id)
             .at_address(&permit.address.to_string())
@@ -156,14 +168,16 @@ impl Hub {
             Opened::Full(slot) => return Err(OpenError::Full(slot)),
             Opened::Fenced => return Err(OpenError::Fenced),
         }
-        let (session, inbox, outbox) = Session::new(Parts {
+        let (ending, ended) = watch::channel(None);
+        let parts = Parts {
             terms: terms(&permit, &id, (cols, rows), now),
             header: header(&permit, &id, (cols, rows)),
             owner: permit.user.id.clone(),
             spool: inner.spool.clone(),
             db: inner.db.clone(),
             clock: inner.clock.clone(),
-        });
+        };
+        let (session, inbox, outbox) = Session::new(parts, ended);
         let task = RelayTicket {
             user: permit.user.id,
             username: permit.user.username,
@@ -174,7 +188,8 @@ impl Hub {
             cols,
             rows,
         };
-        let live = Live { task, inbox: inbox.clone(), relay: Relay::Waiting(None) };
+        let (user, asset) = (task.user.clone(), task.asset.clone());
+        let live = Live { task, inbox: inbox.clone(), ending, relay: Relay::Waiting(None) };
         self.live().insert(id.clone(), live);
         let (hub, ended) = (self.clone(), id.clone());
         let shutdown = inner.shutdown.clone();
@@ -182,8 +197,34 @@ impl Hub {
             let _leave = Leave { hub, id: ended };
             session.run(shutdown).await;
         });
-        self.announce(&permit.asset.id);
+        // Whoever took the right away while this session was opening did not find it among the live ones.
+        if !self.still_stand(&user, &asset).await? {
+            self.end(&id, Reason::Policy);
+        }
+        self.announce(&asset);
         Ok(Attached { session: id, inbox, outbox })
+    }
+
+    async fn still_stand(&self, user: &str, asset: &str) -> Result<bool, DbError> {
+        let user = self.0.db.user(user).await?;
+        let asset = self.0.db.asset(asset).await?;
+        Ok(user.is_some_and(|user| !user.disabled) && asset.is_some())
+    }
+
+    /// Which node this is, in its present life.
+    pub fn node(&self) -> Node {
+        lock(&self.0.node).clone()
+    }
+
+    /// The lease ran out: what lives no longer counts, so it ends; a new life begins.
+    pub fn begin_again(&self, node: Node) {
+        self.end_all(Reason::Error, |_| true);
+        *lock(&self.0.node) = node;
+    }
+
+    /// Ends everything that lives here.
+    pub fn end_everything(&self, reason: Reason) {
+        self.end_all(reason, |_| true);
     }
 
     /// Sessions that wait for this agent. Answers when there is one, or after `wait` with none.
@@ -226,8 +267,10 @@ impl Hub {
     async fn hand_out(&self, due: Vec<RelayTicket>) -> Result<Vec<PendingSession>, TicketRefused> {
         let mut sessions = Vec::with_capacity(due.len());
         for task in due {
+            let token =
+                self.0.tickets.mint_relay(&task).await.inspect_err(|_| self.take_back(&task.session))?;
             sessions.push(PendingSession {
-                token: self.0.tickets.mint_relay(&task).await?,
+                token,
                 relay_url: format!("{}?session_id={}", self.0.relay_url, task.session),
                 session_id: task.session,
                 cols: task.cols,
@@ -240,13 +283,12 @@ impl Hub {
         Ok(sessions)
     }
 
-    /// Whether the agent may open this session's relay; before the upgrade.
-    pub fn expects(&self, asset: &str, session: &str) -> Result<(), RelayRefused> {
-        let live = self.live();
-        let live = live.get(session).filter(|live| live.task.asset == asset).ok_or(RelayRefused::Gone)?;
-        match live.relay {
-            Relay::Waiting(_) => Ok(()),
-            Relay::Open(_) => Err(RelayRefused::Taken),
+    /// A task that was not handed out after all waits for the next request.
+    fn take_back(&self, session: &str) {
+        if let Some(live) = self.live().get_mut(session)
+            && matches!(live.relay, Relay::Waiting(_))
+        {
+            live.relay = Relay::Waiting(None);
         }
     }
 
@@ -274,41 +316,30 @@ impl Hub {
     }
 
     /// Ends a live session; false when there is none such here.
-    pub async fn end(&self, session: &str, reason: Reason) -> bool {
-        let inbox = self.live().get(session).map(|live| live.inbox.clone());
-        match inbox {
-            Some(inbox) => inbox.send(Message::Event(Event::End(reason))).await.is_ok(),
-            None => false,
-        }
+    pub fn end(&self, session: &str, reason: Reason) -> bool {
+        let live = self.live();
+        let Some(live) = live.get(session) else { return false };
+        live.end(reason);
+        true
     }
 
     /// Ends every live session on an asset.
-    pub async fn end_on_asset(&self, asset: &str, reason: Reason) {
-        self.end_all(reason, |live| live.task.asset == asset).await;
+    pub fn end_on_asset(&self, asset: &str, reason: Reason) {
+        self.end_all(reason, |live| live.task.asset == asset);
     }
 
     /// Ends every live session of a user.
-    pub async fn end_of_user(&self, user: &str, reason: Reason) {
-        self.end_all(reason, |live| live.task.user == user).await;
+    pub fn end_of_user(&self, user: &str, reason: Reason) {
+        self.end_all(reason, |live| live.task.user == user);
     }
 
-    async fn end_all(&self, reason: Reason, which: impl Fn(&Live) -> bool) {
-        let ids: Vec<_> =
-            self.live().iter().filter(|(_, live)| which(live)).map(|(id, _)| id.clone()).collect();
-        for id in ids {
-            self.end(&id, reason).await;
-        }
+    fn end_all(&self, reason: Reason, which: impl Fn(&Live) -> bool) {
+        self.live().values().filter(|live| which(live)).for_each(|live| live.end(reason));
     }
 
     /// Sets what an agent says it holds against what is live here. Sessions it should hold and does not
     /// name are ended; returns those it must end.
-    pub async fn reconcile(
-        &self,
-        asset: &str,
-        named: &[String],
-        previous_heartbeat: Option<i64>,
-    ) -> Vec<String> {
-        let mut lost = Vec::new();
+    pub fn reconcile(&self, asset: &str, named: &[String], previous_heartbeat: Option<i64>) -> Vec<String> {
         let mut unknown: Vec<_> = named.to_vec();
         for (id, live) in self.live().iter().filter(|(_, live)| live.task.asset == asset) {
             unknown.retain(|name| name != id);
@@ -317,11 +348,8 @@ impl Hub {
                 _ => false,
             };
             if long_open && !named.contains(id) {
-                lost.push(id.clone());
+                live.end(Reason::Error);
             }
-        }
-        for id in lost {
-            self.end(&id, Reason::Error).await;
         }
         unknown
     }
@@ -384,9 +412,11 @@ fn row(permit: &Permit, id: &str, node: &Node, (cols, rows): (u16, u16), now: i6
     }
 }
 
+/// The rulings' own end and that of the obligations bound a session alike.
 fn terms(permit: &Permit, id: &str, (cols, rows): (u16, u16), now: i64) -> Terms {
     let obligations = &permit.obligations;
-    let until = obligations.not_after.map(|at| u64::try_from(at - now).unwrap_or(0));
+    let until = [obligations.not_after, permit.valid_until].into_iter().flatten().min();
+    let until = until.map(|at| u64::try_from(at - now).unwrap_or(0));
     let longest = obligations.max_duration.map(Duration::from_secs);
     Terms {
         id: id.to_owned(),

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use recordings::{Library, Spool, SpoolOptions, Store, UploadOptions, Uploader, open_store};
 use tokio::{
     net::TcpListener,
-    time::{Interval, MissedTickBehavior, interval, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -54,6 +54,8 @@ pub use dev::{DevError, dev};
 const NODE: &str = "main";
 /// How often the node renews its lease.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long a lease runs.
+const LEASE: Duration = Duration::from_millis(db::slots::LEASE.cast_unsigned());
 /// How often what is past is forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long the sessions have to end in order when the bastion stops.
@@ -135,8 +137,9 @@ async fn start(
     let db = Db::open(config.database.url.expose()).await?;
     let vault = Arc::new(Vault::open(&config.keys.file, &db).await?);
     let signing = Arc::new(Signing::open(&db, &vault, &clock).await?);
-    let node = db.begin_node(NODE, clock.millis()).await?;
+    // First the spool: its lock keeps a second bastion from fencing this one.
     let spool = Spool::open(spool_options(&config))?;
+    let node = db.begin_node(NODE, clock.millis()).await?;
     let store = open_store(&store_url(&config))?;
     seal_what_a_crash_left(&db, &spool, &node, &clock).await?;
 
@@ -148,17 +151,23 @@ async fn start(
         spool: spool.clone(),
         tickets,
         clock: clock.clone(),
-        node: node.clone(),
+        node,
         ws_base: config.ws_base(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
     tasks.spawn(uploader(&config, &db, &spool, &store, &signing, &clock).run(shutdown.clone()));
-    tasks.spawn(keep_lease(db.clone(), node, clock.clone(), shutdown.clone()));
+    tasks.spawn(keep_lease(db.clone(), hub.clone(), clock.clone(), shutdown.clone()));
     tasks.spawn(sweep(db.clone(), clock.clone(), shutdown.clone()));
     Ok(Arc::new(App {
         origins: config.allowed_origins(),
-        enrolment: Enrolment::new(db.clone(), vault.clone(), signing.clone(), clock.clone()),
+        enrolment: Enrolment::new(
+            db.clone(),
+            vault.clone(),
+            signing.clone(),
+            clock.clone(),
+            shutdown.clone(),
+        ),
         library: Library::new(store.clone(), spool.clone()),
         passwords: passwords::Passwords::new()?,
         limits: Limits::new(&config.rate_limits),
@@ -230,7 +239,10 @@ async fn seal_what_a_crash_left(
         }
     }
     for journal in recovery.found.iter().filter(|journal| journal.end.is_none()) {
-        spool.seal_interrupted(&journal.header.facts.session, Reason::Error.as_str()).await?;
+        let session = &journal.header.facts.session;
+        if let Err(error) = spool.seal_interrupted(session, Reason::Error.as_str()).await {
+            tracing::error!(session, %error, "a journal is not sealed; the next start tries again");
+        }
     }
     for session in db.abandoned_sessions(node).await? {
         let end = sessions::End {
@@ -246,15 +258,38 @@ async fn seal_what_a_crash_left(
     Ok(())
 }
 
-async fn keep_lease(db: Db, node: Node, clock: Clock, shutdown: CancellationToken) {
+/// Renews the lease. When it has run out what lives no longer counts for the limits, and so ends.
+async fn keep_lease(db: Db, hub: Hub, clock: Clock, shutdown: CancellationToken) {
     let mut ticks = ticks(HEARTBEAT);
+    let mut renewed = Instant::now();
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        match db.renew_lease(&node, clock.millis()).await {
-            Ok(true) => {}
-            Ok(false) => tracing::error!("this node has lost its lease: it opens no session until a restart"),
-            Err(error) => tracing::warn!(%error, "the lease is not renewed"),
+        match renew_lease(&db, &hub, clock.millis()).await {
+            Ok(()) => renewed = Instant::now(),
+            Err(error) => {
+                tracing::warn!(%error, "the lease is not renewed");
+                if renewed.elapsed() >= LEASE {
+                    hub.end_everything(Reason::Error);
+                }
+            }
         }
     }
+}
+
+async fn renew_lease(db: &Db, hub: &Hub, now: i64) -> Result<(), DbError> {
+    let node = hub.node();
+    if db.renew_lease(&node, now).await? {
+        return Ok(());
+    }
+    match db.reclaim_node(&node, now).await? {
+        Some(node) => {
+            tracing::warn!("the lease had run out; what lived has ended, new sessions open again");
+            hub.begin_again(node);
+        }
+        None => {
+            tracing::error!("another bastion has taken this one's place in the database; stop one of them");
+        }
+    }
+    Ok(())
 }
 
 async fn sweep(db: Db, clock: Clock, shutdown: CancellationToken) {
@@ -268,6 +303,7 @@ async fn sweep(db: Db, clock: Clock, shutdown: CancellationToken) {
 
 async fn forget(db: &Db, now: i64) -> Result<(), DbError> {
     db.forget_nonces(now).await?;
+    db.forget_logins(now - 30 * 24 * 3600 * 1000).await?;
     db.forget_tickets(now - 3600 * 1000).await
 }
 

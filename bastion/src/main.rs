@@ -142,7 +142,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("castellan: {error:#}");
+            eprintln!("castellan: {}", told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -178,6 +178,16 @@ fn run(command: Command) -> Result<()> {
         }
         Command::User(command) => runtime()?.block_on(user(command)),
     }
+}
+
+/// The chain of reasons; many of ours name their source already.
+fn told_once(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, reason| {
+        if said.is_empty() || said.ends_with(&reason) {
+            return if said.is_empty() { reason } else { said };
+        }
+        format!("{said}: {reason}")
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

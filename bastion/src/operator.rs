@@ -83,7 +83,7 @@ impl Operator {
         let good = !username.is_empty()
             && username.chars().count() <= 64
             && username.trim() == username
-            && !username.chars().any(char::is_control);
+            && openapi::agents::clean(username, usize::MAX) == username;
         if !good {
             return Err(OperatorError::Name);
         }

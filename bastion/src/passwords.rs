@@ -69,9 +69,14 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _place = self.queue.clone().try_acquire_owned().map_err(|_| PasswordError::Busy)?;
-        let _worker = self.workers.clone().acquire_owned().await.map_err(|_| PasswordError::Busy)?;
-        tokio::task::spawn_blocking(work).await?
+        let place = self.queue.clone().try_acquire_owned().map_err(|_| PasswordError::Busy)?;
+        let worker = self.workers.clone().acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        // The permits go with the work: it goes on when whoever asked has gone.
+        tokio::task::spawn_blocking(move || {
+            let _held = (place, worker);
+            work()
+        })
+        .await?
     }
 }
 

@@ -6,8 +6,8 @@ use openapi::frames::{Control, Frame};
 use recordings::{Exit as RecordedExit, Header, Kind, Recorder, RecorderError, Spool, SpoolError};
 use serde_json::json;
 use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ use machine::{Action, Exit, FAREWELL, Machine};
 
 /// Messages that may wait for a session; its sockets wait when it is full, and stop reading.
 pub const INBOX: usize = 64;
+/// How long the recorder may take before it counts as failed.
+const RECORD_WITHIN: Duration = Duration::from_secs(5);
 /// Messages taken at once, so that what came together is recorded in one write.
 const BATCH: usize = 32;
 
@@ -41,6 +43,8 @@ enum RecordError {
     Recorder(#[from] RecorderError),
     #[error("nothing was begun")]
     NotBegun,
+    #[error("the recorder did not answer in time")]
+    TooSlow,
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -58,6 +62,8 @@ pub enum Message {
 pub struct Session {
     machine: Machine,
     inbox: mpsc::Receiver<Message>,
+    /// Set by whoever ends the session; never waits behind messages.
+    ending: watch::Receiver<Option<Reason>>,
     browser: Arc<Outbox>,
     relay: Option<Arc<Outbox>>,
     recorder: Option<Recorder>,
@@ -88,14 +94,18 @@ pub struct Parts {
 }
 
 impl Session {
-    /// A session, the way to it, and what its browser is to be sent.
-    pub fn new(parts: Parts) -> (Self, mpsc::Sender<Message>, Arc<Outbox>) {
+    /// A session, the way to it, and what its browser is to be sent. `ending` ends it.
+    pub fn new(
+        parts: Parts,
+        ending: watch::Receiver<Option<Reason>>,
+    ) -> (Self, mpsc::Sender<Message>, Arc<Outbox>) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let browser = Arc::new(Outbox::default());
+        let browser = Arc::new(Outbox::for_browser());
         let now = Instant::now();
         let session = Self {
             machine: Machine::new(parts.terms),
             inbox,
+            ending,
             browser: browser.clone(),
             relay: None,
             recorder: None,
@@ -117,11 +127,10 @@ impl Session {
             self.receive(&mut batch, &shutdown).await;
             let mut actions = Vec::with_capacity(batch.len() * 3);
             for message in batch.drain(..) {
-                let event = match message {
-                    Message::Event(event) => event,
-                    Message::Relay(outbox) => self.attach_relay(outbox),
-                };
-                actions.extend(self.machine.on(event, self.opened.elapsed()));
+                match message {
+                    Message::Event(event) => actions.extend(self.machine.on(event, self.opened.elapsed())),
+                    Message::Relay(outbox) => self.relay = Some(outbox),
+                }
             }
             self.perform(actions).await;
         }
@@ -137,30 +146,22 @@ impl Session {
             }
         };
         tokio::select! {
+            ending = asked_to_end(&mut self.ending) => batch.push(Message::Event(Event::End(ending))),
             _ = self.inbox.recv_many(batch, BATCH) => {}
             () = tick => batch.push(Message::Event(Event::Tick)),
             () = shutdown.cancelled() => batch.push(Message::Event(Event::End(Reason::Error))),
         }
     }
 
-    fn attach_relay(&mut self, outbox: Arc<Outbox>) -> Event {
-        self.relay = Some(outbox);
-        Event::RelayHere
-    }
-
     /// Records everything that is to be recorded, then does the rest in order.
     /// INVARIANT: nothing is sent on before the recorder has taken the whole batch.
     async fn perform(&mut self, actions: Vec<Action>) {
-        if let Err(error) = self.record(&actions).await {
+        let recorded = timeout(RECORD_WITHIN, self.record(&actions)).await;
+        if let Err(error) = recorded.unwrap_or(Err(RecordError::TooSlow)) {
             tracing::error!(session = self.header.facts.session, %error, "the recording failed");
-            for action in self.machine.on(Event::RecorderFailed, self.opened.elapsed()) {
-                self.deliver(action).await;
-            }
-            // The machine was over already: its end stands, though the recording is cut short.
-            for action in actions.into_iter().filter(|action| matches!(action, Action::Finish { .. })) {
-                self.deliver(action).await;
-            }
-            return;
+            // Whatever else this batch would have ended the session for: what it showed is not recorded.
+            let failure = self.machine.recorder_failed();
+            return self.deliver(failure).await;
         }
         for action in actions {
             self.deliver(action).await;
@@ -221,10 +222,14 @@ impl Session {
 
     /// Closes the recording, then tells both ends, then writes the row.
     async fn finish(&mut self, reason: Reason, exit: Option<Exit>, browser: Close, relay: Close) {
+        // Nobody reads it any more: sockets must not wait for that.
+        self.inbox.close();
         if let Some(recorder) = self.recorder.take() {
             let recorded =
                 exit.as_ref().map(|exit| RecordedExit { code: exit.code, signal: exit.signal.clone() });
-            if let Err(error) = recorder.finish(self.begun.elapsed(), reason.as_str(), recorded).await {
+            let finishing = recorder.finish(self.begun.elapsed(), reason.as_str(), recorded);
+            let finished = timeout(RECORD_WITHIN, finishing).await.map_err(|_| RecordError::TooSlow);
+            if let Err(error) = finished.and_then(|finished| Ok(finished?)) {
                 // The journal stays as it stands; the next start seals it.
                 tracing::error!(session = self.header.facts.session, %error, "the recording was not finished");
             }
@@ -232,9 +237,12 @@ impl Session {
         let farewell = exit
             .as_ref()
             .map(|exit| Frame::Control(Control::Exit { code: exit.code, signal: exit.signal.clone() }));
-        self.browser.close(farewell, browser, Instant::now() + FAREWELL);
-        if let Some(relay_outbox) = &self.relay {
-            relay_outbox.close([], relay, Instant::now() + FAREWELL);
+        // Who may no longer see it gets none of what waits; the shell gets no more input in any case.
+        let cut_off = matches!(reason, Reason::EndedByAdmin | Reason::Policy | Reason::RecordingFailed);
+        let now = Instant::now();
+        self.browser.close(farewell, browser, if cut_off { now } else { now + FAREWELL });
+        if let Some(outbox) = &self.relay {
+            outbox.close([], relay, now);
         }
         self.write_end(reason, exit).await;
     }
@@ -262,5 +270,14 @@ impl Session {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+    }
+}
+
+async fn asked_to_end(ending: &mut watch::Receiver<Option<Reason>>) -> Reason {
+    let asked = ending.wait_for(Option::is_some).await.map(|reason| *reason);
+    match asked {
+        Ok(reason) => reason.unwrap_or(Reason::Error),
+        // Nobody is left who could.
+        Err(_) => std::future::pending().await,
     }
 }

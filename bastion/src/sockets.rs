@@ -7,7 +7,7 @@ use futures_util::{
     Sink, SinkExt as _, Stream, StreamExt as _,
     stream::{SplitSink, SplitStream},
 };
-use openapi::frames::{Control, Frame, FrameError, MAX_MESSAGE, close};
+use openapi::frames::{Control, Frame, MAX_MESSAGE, close};
 use poem::{
     Request,
     http::header,
@@ -35,6 +35,8 @@ const SILENCE: Duration = Duration::from_secs(35);
 const FIRST: Duration = Duration::from_secs(10);
 /// How long what a session says last may take: a browser has 10 s for the rest of its output.
 const LAST_WORD: Duration = Duration::from_secs(15);
+/// How long a client that was told goodbye is still read from: it may have much to take before it hears.
+const HEARD_OUT: Duration = Duration::from_secs(10);
 /// How long the close handshake may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -103,7 +105,7 @@ async fn pump(socket: WebSocketStream, side: Side, inbox: mpsc::Sender<Message>,
 /// Reads until the other end has closed too: a socket that is dropped with something unread is reset, and
 /// a reset may overtake what was sent last.
 async fn hear_out(stream: &mut (impl Stream<Item = std::io::Result<Ws>> + Unpin)) {
-    let _ = timeout(GOODBYE, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+    let _ = timeout(HEARD_OUT, async { while let Some(Ok(_)) = stream.next().await {} }).await;
 }
 
 async fn leave(inbox: &mpsc::Sender<Message>, gone: Event) {
@@ -135,16 +137,12 @@ async fn read(
         };
         (first_by, patience) = (None, SILENCE);
         match Frame::decode(message) {
-            Err(error) => return Some(Close::new(code(&error), error.to_string())),
+            Err(error) => return Some(Close::new(close::PROTOCOL, error.to_string())),
             Ok(Frame::Control(Control::Ping)) => outbox.push(Frame::Control(Control::Pong)),
             Ok(Frame::Control(Control::Pong)) => {}
             Ok(frame) => inbox.send(Message::Event((side.frame)(frame))).await.ok()?,
         }
     }
-}
-
-fn code(_: &FrameError) -> u16 {
-    close::PROTOCOL
 }
 
 enum Received {
@@ -191,15 +189,16 @@ async fn write(mut sink: SplitSink<WebSocketStream, Ws>, outbox: &Outbox) {
     }
 }
 
-/// Sends one message; gives up on a socket that is to be closed and takes nothing any more.
+/// Sends one message; gives up on a socket that is to be closed and takes nothing any more, not even a last word.
 async fn send(sink: &mut (impl Sink<Ws> + Unpin), message: Ws, outbox: &Outbox) -> bool {
     let sending = sink.send(message);
     tokio::pin!(sending);
     loop {
         let check = Instant::now() + Duration::from_secs(1);
-        match timeout_at(outbox.deadline().map_or(check, |by| by.min(check)), &mut sending).await {
+        let given_up = outbox.deadline().map(|by| by + GOODBYE);
+        match timeout_at(given_up.map_or(check, |by| by.min(check)), &mut sending).await {
             Ok(sent) => return sent.is_ok(),
-            Err(_) if outbox.deadline().is_some_and(|by| Instant::now() >= by) => return false,
+            Err(_) if given_up.is_some_and(|by| Instant::now() >= by) => return false,
             Err(_) => {}
         }
     }

@@ -47,6 +47,7 @@ impl MigrationTrait for Migration {
             .col(document(manager, "static_info"))
             .col(name("version", 64))
             .col(name("address", 64))
+            .col(name("bucket", 64))
             .col(name("status", 16))
             .col(flag("key_changed"))
             .col(name_or_null("reason", 500))

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 /// The longest host name, in bytes.
 pub const HOSTNAME_MAX: usize = 253;
@@ -110,7 +113,14 @@ pub struct HeartbeatRequest {
     /// The agent's version.
     pub version: String,
     /// The sessions the agent holds.
+    #[serde(deserialize_with = "object")]
     pub tty_status: TtyStatus,
+}
+
+/// serde reads a struct from an array too; the contract says an object.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    let map = serde_json::Map::deserialize(deserializer)?;
+    serde_json::from_value(serde_json::Value::Object(map)).map_err(D::Error::custom)
 }
 
 /// The sessions an agent holds.

@@ -308,7 +308,7 @@ impl Body {
 
     fn data(&mut self) -> Result<Frame, FrameError> {
         let offset = self.u64()?;
-        Ok(Frame::Data { offset, bytes: self.rest(1..=MAX_DATA, offset)? })
+        Ok(Frame::Data { offset, bytes: self.rest(0..=MAX_DATA, offset)? })
     }
 
     fn screen(&mut self) -> Result<Frame, FrameError> {
@@ -318,7 +318,7 @@ impl Body {
     }
 
     fn control(&mut self) -> Result<Frame, FrameError> {
-        let json = self.rest(0..=MAX_CONTROL, 0)?;
+        let json = self.rest(0..=MAX_MESSAGE, 0)?;
         // serde would read a tagged enum from an array too; the contract says one object.
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(FrameError::Control);

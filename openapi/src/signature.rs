@@ -200,6 +200,12 @@ impl Claim {
         key.verify(base.as_bytes(), &self.signature)
     }
 
+    /// Whether the digest it carries is `body`'s; for a body that brings the key, before it is parsed.
+    #[must_use]
+    pub fn covers(&self, body: &[u8]) -> bool {
+        self.content_digest.as_deref().is_some_and(|header| check_digest(header, body).is_ok())
+    }
+
     /// Whether it was signed within [`MAX_SKEW_SECONDS`] of `now` (unix seconds).
     #[must_use]
     pub fn fresh(&self, now: i64) -> bool {

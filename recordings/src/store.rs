@@ -99,7 +99,9 @@ impl Store {
     pub async fn probe(&self) -> Result<(), StoreError> {
         if let Some(path) = &self.folder {
             let failed = |source| StoreError::Folder { path: path.clone(), source };
-            tokio::fs::metadata(path).await.map_err(failed)?;
+            if !tokio::fs::metadata(path).await.map_err(failed)?.is_dir() {
+                return Err(failed(std::io::ErrorKind::NotADirectory.into()));
+            }
             return rustix::fs::access(path, rustix::fs::Access::WRITE_OK).map_err(|e| failed(e.into()));
         }
         match self.objects.head(&self.prefix.clone().join("probe")).await {

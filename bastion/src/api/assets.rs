@@ -229,7 +229,7 @@ impl Assets {
         if !app.db.delete_asset(&id.0, now, entry).await? {
             return Err(ApiError::not_found());
         }
-        app.hub.end_on_asset(&id.0, Reason::EndedByAdmin).await;
+        app.hub.end_on_asset(&id.0, Reason::EndedByAdmin);
         Ok(Gone::Done)
     }
 }

@@ -148,6 +148,10 @@ pub fn parse<T: DeserializeOwned + Checked>(content_type: Option<&str>, bytes: &
     if !essence.is_some_and(|it| it.eq_ignore_ascii_case("application/json")) {
         return Err(ApiError::invalid_field("Content-Type", "must be application/json"));
     }
+    // serde would read a struct from an array too.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(ApiError::invalid_field("body", "must be a JSON object"));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -174,7 +178,10 @@ fn fault(path: &str, error: &serde_json::Error) -> Fault {
         Some(field) if !path.ends_with(field) => format!("{path}.{field}"),
         _ => path.to_owned(),
     };
-    Fault { path: if path == "." { "body".to_owned() } else { clean(&path, 200) }, detail: said }
+    Fault {
+        path: if matches!(path.as_str(), "." | "?") { "body".to_owned() } else { clean(&path, 200) },
+        detail: said,
+    }
 }
 
 #[cfg(test)]
@@ -225,6 +232,8 @@ mod tests {
             (r#"{"name":"abcdef","inner":{"count":1}}"#, "name"),
             ("{\"name\":\"a\\u0007\",\"inner\":{\"count\":1}}", "name"),
             (r"[", "body"),
+            (r#"["a",{"count":1}]"#, "body"),
+            (r#"{"name":"#, "body"),
             (r"{", "body"),
             (r#"{"name":"a","inner":{"#, "inner"),
             (r#"{"name":"a","inner":{"count":1}} x"#, "body"),

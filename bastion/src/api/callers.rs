@@ -114,9 +114,6 @@ pub fn actor(user: &User) -> crate::db::audit::Actor {
 /// Finds out who is calling, or refuses.
 pub async fn identify(request: &Request, app: &App) -> Result<User, ApiError> {
     let peer = peer(request)?;
-    if let Some(wait) = app.limits.anonymous.blocked(&peer.bucket()) {
-        return Err(ApiError::rate_limited(wait));
-    }
     let same_site = is_same_site(request, app);
     let found = match bearer(request) {
         Some(token) => by_token(app, token).await?,
@@ -127,14 +124,23 @@ pub async fn identify(request: &Request, app: &App) -> Result<User, ApiError> {
         },
     };
     let Some((row, role, credential)) = found else {
-        app.limits.anonymous.failed(&peer.bucket());
-        return Err(ApiError::unauthenticated());
+        return Err(failed(app, &peer, ApiError::unauthenticated()));
     };
     let user = User { row, role, credential, address: peer.addr, same_site };
     if !request.method().is_safe() {
         user.require_same_site()?;
     }
     Ok(user)
+}
+
+/// Counts a failed authentication; an address with too many is told to wait instead. Those who share the
+/// address and fail at nothing are not.
+pub fn failed(app: &App, peer: &Peer, error: ApiError) -> ApiError {
+    if let Some(wait) = app.limits.anonymous.blocked(&peer.bucket()) {
+        return ApiError::rate_limited(wait);
+    }
+    app.limits.anonymous.failed(&peer.bucket());
+    error
 }
 
 type Found = Option<(users::Model, Role, Credential)>;

@@ -153,6 +153,11 @@ impl ApiError {
         self
     }
 
+    /// Whether nobody was recognised.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// A member of the problem document.
     #[cfg(test)]
     pub fn member(&self, name: &str) -> &Value {

@@ -48,8 +48,7 @@ impl Heartbeats {
         if body.id != asset.id {
             return counted(app, &signed.peer, Err(AgentRefused::NotYours));
         }
-        let terminate =
-            app.hub.reconcile(&asset.id, &body.tty_status.sessions, asset.last_heartbeat_at).await;
+        let terminate = app.hub.reconcile(&asset.id, &body.tty_status.sessions, asset.last_heartbeat_at);
         counted(app, &signed.peer, app.enrolment.heartbeat(asset, body).await)?;
         Ok(Json(HeartbeatResponse {
             status: "ok".to_owned(),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     Chapter,
     body::{Body, Checked, Faults},
-    callers::{Client, Credential, User, actor, cookie_name},
+    callers::{Client, Credential, User, actor, cookie_name, failed},
     error::ApiError,
     nullable::Nullable,
 };
@@ -148,11 +148,11 @@ impl People {
         let now = app.clock.millis();
         let address = peer.addr.to_string();
         let Some(user) = user.filter(|user| right && !user.disabled) else {
-            app.limits.anonymous.failed(&peer.bucket());
             let entry = Entry::new(now, Actor::Stranger, "login.fail").at_address(&address);
             app.db.note(entry).await?;
             let detail = "The name or the password is wrong.";
-            return Err(ApiError::new(poem::http::StatusCode::UNAUTHORIZED, "bad_credentials", detail));
+            let error = ApiError::new(poem::http::StatusCode::UNAUTHORIZED, "bad_credentials", detail);
+            return Err(failed(app, &peer, error));
         };
         let secret = clock::random_secret();
         let login = logins::Model {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     access::{Asker, outcome},
     app::App,
-    clock::rfc3339,
+    clock::{parse_rfc3339, rfc3339},
     db::audit::Entry,
 };
 
@@ -75,6 +75,9 @@ pub struct SimulateRequest {
     user: String,
     /// The asset's id.
     asset: String,
+    /// When, RFC 3339; left out: now.
+    #[serde(default)]
+    at: Option<String>,
     /// From which address; left out: the caller's.
     #[serde(default)]
     ip: Option<String>,
@@ -84,6 +87,9 @@ impl Checked for SimulateRequest {
     fn check(&self, faults: &mut Faults) {
         faults.line("user", &self.user, 64);
         faults.line("asset", &self.asset, 64);
+        if self.at.as_ref().is_some_and(|at| parse_rfc3339(at).is_none()) {
+            faults.add("at", "must be an RFC 3339 time");
+        }
         if self.ip.as_ref().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
             faults.add("ip", "must be an IP address");
         }
@@ -201,10 +207,14 @@ impl Policies {
         let entry = Entry::new(now, actor(&admin), "policy.activate")
             .on("policy", &version.0.to_string())
             .at_address(&admin.address.to_string());
-        let by = Some(admin.id().to_owned());
-        let row = app.db.activate_policy(version.0, by, now, entry).await?.ok_or_else(ApiError::not_found)?;
-        app.access.reload().await.map_err(refusal)?;
-        Ok(Json(PolicyVersion { version: row.version }))
+        let (access, version, by) = (app.access.clone(), version.0, admin.id().to_owned());
+        // Its own task: a client that goes away must not stop it between commit and effect.
+        let activating = app.tasks.spawn(async move { access.activate(version, &by, entry).await });
+        if activating.await.map_err(|error| ApiError::internal(&error))?.map_err(refusal)? {
+            Ok(Json(PolicyVersion { version }))
+        } else {
+            Err(ApiError::not_found())
+        }
     }
 
     /// What would the policies say?
@@ -217,9 +227,11 @@ impl Policies {
     ) -> Result<Json<Simulation>, ApiError> {
         let user = app.db.user(&body.user).await?;
         let user = user.ok_or_else(|| ApiError::invalid_field("user", "must be the id of a user"))?;
+        let at = body.at.as_deref().and_then(parse_rfc3339).unwrap_or_else(|| app.clock.millis());
         let address = body.ip.and_then(|ip| ip.parse().ok()).unwrap_or(admin.address);
         let asker = Asker { user: &user, address, credential: "simulation" };
-        let judgement = app.access.judge(&asker, &body.asset, Purpose::Simulate).await.map_err(refusal)?;
+        let judgement =
+            app.access.judge(&asker, &body.asset, Purpose::Simulate, at).await.map_err(refusal)?;
         let (effect, code) = outcome(&judgement.ruling);
         Ok(Json(Simulation {
             effect: effect.to_owned(),

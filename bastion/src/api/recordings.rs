@@ -217,13 +217,12 @@ fn answer(cast: &Cast, headers: &HeaderMap, attachment: Option<String>) -> Respo
         .header(header::VARY, "Accept-Encoding")
         // Shown to whoever may see it now; asked again each time.
         .header(header::CACHE_CONTROL, "private, no-cache");
-    if let Some(etag) = &etag {
-        response = response.header(header::ETAG, etag);
-    }
     if let (Some(known), Some(etag)) = (text(header::IF_NONE_MATCH), &etag)
-        && known.split(',').any(|one| one.trim().trim_start_matches("W/") == etag || one.trim() == "*")
+        && known
+            .split(',')
+            .any(|one| one.trim().trim_start_matches("W/").replace("-zstd", "") == *etag || one.trim() == "*")
     {
-        return response.status(StatusCode::NOT_MODIFIED).finish();
+        return response.header(header::ETAG, etag).status(StatusCode::NOT_MODIFIED).finish();
     }
     response = response.content_type("application/x-asciicast");
     if let Some(attachment) = attachment {
@@ -233,7 +232,7 @@ fn answer(cast: &Cast, headers: &HeaderMap, attachment: Option<String>) -> Respo
     let range = text(header::RANGE)
         .filter(|_| text(header::IF_RANGE).is_none_or(|known| etag.as_deref() == Some(known)));
     match range.map(|range| parse_range(range, length)) {
-        Some(Asked::Part(range)) => response
+        Some(Asked::Part(range)) => tagged(response, etag)
             .status(StatusCode::PARTIAL_CONTENT)
             .header(header::CONTENT_RANGE, format!("bytes {}-{}/{length}", range.start, range.end - 1))
             .header(header::CONTENT_LENGTH, range.end - range.start)
@@ -252,14 +251,23 @@ fn whole(cast: &Cast, response: poem::ResponseBuilder, accepted: Option<&str>) -
         parts.next() == Some("zstd") && !parts.any(|part| part.replace(' ', "") == "q=0")
     });
     if let Some((length, raw)) = cast.raw().filter(|_| takes_zstd) {
-        return response
+        // Other bytes, another tag.
+        let etag = cast.etag.as_ref().map(|etag| format!("{}-zstd\"", etag.trim_end_matches('"')));
+        return tagged(response, etag)
             .header(header::CONTENT_ENCODING, "zstd")
             .header(header::CONTENT_LENGTH, length)
             .body(HttpBody::from_bytes_stream(stream(raw)));
     }
-    response
+    tagged(response, cast.etag.clone())
         .header(header::CONTENT_LENGTH, cast.plain_len)
         .body(HttpBody::from_bytes_stream(stream(cast.read(0..cast.plain_len))))
+}
+
+fn tagged(response: poem::ResponseBuilder, etag: Option<String>) -> poem::ResponseBuilder {
+    match etag {
+        Some(etag) => response.header(header::ETAG, etag),
+        None => response,
+    }
 }
 
 fn stream(

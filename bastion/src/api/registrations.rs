@@ -24,7 +24,7 @@ use crate::{
     app::App,
     clock::rfc3339,
     db::registrations::{Model, Standing},
-    enrolment::{AgentRefused, Approval, DecisionRefused},
+    enrolment::{AgentRefused, Applicant, Approval, DecisionRefused},
 };
 
 impl Checked for RegisterRequest {
@@ -161,13 +161,13 @@ impl Registrations {
     ) -> Result<Registered, ApiError> {
         let bucket = signed.peer.bucket();
         app.limits.registrations.check(&bucket).map_err(|wait| ApiError::rate_limited(wait.0))?;
-        // The key comes in the body, so that it is read first; but never for who has signed nothing.
-        if signed.request.claim.is_none() {
+        // The key is in the body, so the body is parsed before the signature can be checked; its digest need not wait.
+        if !signed.request.claim.as_ref().is_some_and(|claim| claim.covers(&signed.request.body)) {
             return counted(app, &signed.peer, Err(AgentRefused::BadSignature));
         }
         let body = signed.parse()?;
-        let address = signed.peer.addr.to_string();
-        let answer = app.enrolment.register(&signed.request, body, &address).await;
+        let applicant = Applicant { address: signed.peer.addr.to_string(), bucket };
+        let answer = app.enrolment.register(&signed.request, body, &applicant).await;
         Ok(Registered::Accepted(Json(counted(app, &signed.peer, answer)?)))
     }
 

@@ -1,6 +1,6 @@
 //! What stands at the root: health, the spec, the key lists.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::openapi::ticket::KeyList;
 use poem::{IntoResponse as _, Response, handler, web::Data};
@@ -39,7 +39,8 @@ pub async fn readyz(Data(app): Data<&Arc<App>>) -> Response {
 /// The published contract.
 #[handler]
 pub fn published() -> Response {
-    Response::builder().content_type("application/json").body(super::spec())
+    static SPEC: LazyLock<String> = LazyLock::new(super::spec);
+    Response::builder().content_type("application/json").body(SPEC.as_str())
 }
 
 /// All public keys.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     body::{self, Checked},
-    callers::{app, peer},
+    callers::{app, failed, peer},
     error::ApiError,
 };
 use crate::{
@@ -45,12 +45,13 @@ pub fn signed_request(request: &Request, app: &App, body: Bytes) -> SignedReques
     }
 }
 
-/// Refuses an address that has failed too often of late; counts a failure.
+/// Counts a failure; an address with too many is told to wait instead.
 pub fn counted<T>(app: &App, peer: &Peer, outcome: Result<T, AgentRefused>) -> Result<T, ApiError> {
-    if matches!(outcome, Err(AgentRefused::BadSignature | AgentRefused::NotFound)) {
-        app.limits.anonymous.failed(&peer.bucket());
-    }
-    outcome.map_err(|error| refusal(app, error))
+    outcome.map_err(|error| {
+        let counts = matches!(error, AgentRefused::BadSignature | AgentRefused::NotFound);
+        let error = refusal(app, error);
+        if counts { failed(app, peer, error) } else { error }
+    })
 }
 
 fn refusal(app: &App, error: AgentRefused) -> ApiError {
@@ -119,9 +120,6 @@ fn register(registry: &mut Registry) {
 
 async fn read<T>(request: &Request, app: &App, body: &mut RequestBody) -> Result<Signed<T>, ApiError> {
     let peer = peer(request)?;
-    if let Some(wait) = app.limits.anonymous.blocked(&peer.bucket()) {
-        return Err(ApiError::rate_limited(wait));
-    }
     let bytes = body::raw(request, body).await?;
     Ok(Signed {
         request: signed_request(request, app, bytes),

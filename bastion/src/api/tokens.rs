@@ -15,7 +15,7 @@ use super::{
     Chapter,
     assets::Gone,
     body::{Body, Checked, Faults},
-    callers::{Role, User, actor},
+    callers::{Credential, Role, User, actor},
     error::ApiError,
     lists::{list_of, page},
     nullable::Nullable,
@@ -143,7 +143,7 @@ impl Tokens {
             role: role.as_str().to_owned(),
             secret_hash: clock::sha256_hex(&secret),
             created_at: now,
-            expires_at: body.expires_in_days.map(days),
+            expires_at: [body.expires_in_days.map(days), own_end(&user)].into_iter().flatten().min(),
             last_used_at: None,
             revoked_at: None,
         };
@@ -174,6 +174,14 @@ impl Tokens {
         } else {
             Err(ApiError::not_found())
         }
+    }
+}
+
+/// When the caller's own token ends: what it makes does not outlive it.
+fn own_end(user: &User) -> Option<i64> {
+    match &user.credential {
+        Credential::Token(token) => token.expires_at,
+        Credential::Login(_) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use openapi::agents::clean;
 use poem::web::Data;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -114,6 +115,9 @@ impl Checked for UserChange {
 /// Checks a user's name.
 pub fn check_username(username: &str, faults: &mut Faults) {
     faults.line("username", username, 64);
+    if clean(username, usize::MAX) != username {
+        faults.add("username", "must not hold characters that do not show");
+    }
     if username.trim() != username {
         faults.add("username", "must not begin or end with a space");
     }
@@ -228,7 +232,7 @@ impl Users {
             return Err(ApiError::not_found());
         }
         if body.disabled == Some(true) {
-            app.hub.end_of_user(&id.0, Reason::Policy).await;
+            app.hub.end_of_user(&id.0, Reason::Policy);
         }
         let user = app.db.user(&id.0).await?.ok_or_else(ApiError::not_found)?;
         Ok(Json(show(app, user).await?))

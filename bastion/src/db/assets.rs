@@ -186,23 +186,20 @@ impl Db {
         Ok(true)
     }
 
-    /// Takes a heartbeat. Returns when the one before came.
-    pub async fn heartbeat(&self, asset: Model, beat: Heartbeat, now: i64) -> Result<(), DbError> {
-        let previous = asset.last_heartbeat_at;
-        let mut row = ActiveModel {
-            id: Set(asset.id),
-            last_heartbeat_at: Set(Some(now)),
-            previous_heartbeat_at: Set(previous),
-            dynamic_info: Set(beat.dynamic_info),
-            version: Set(beat.version),
-            tty_status: Set(beat.tty_status),
-            ..Default::default()
-        };
+    /// Takes a heartbeat; false when the secret that signed it is not the asset's any more.
+    pub async fn heartbeat(&self, asset: &Model, beat: Heartbeat, now: i64) -> Result<bool, DbError> {
+        let mut update = Entity::update_many()
+            .col_expr(Column::LastHeartbeatAt, Expr::value(now))
+            .col_expr(Column::PreviousHeartbeatAt, Expr::value(asset.last_heartbeat_at))
+            .col_expr(Column::DynamicInfo, Expr::value(beat.dynamic_info))
+            .col_expr(Column::Version, Expr::value(beat.version))
+            .col_expr(Column::TtyStatus, Expr::value(beat.tty_status))
+            .filter(Column::Id.eq(&asset.id))
+            .filter(Column::AgentSecretSealed.eq(&asset.agent_secret_sealed));
         if let Some(info) = beat.static_info {
-            row.static_info = Set(info);
+            update = update.col_expr(Column::StaticInfo, Expr::value(info));
         }
-        row.update(&self.connection).await?;
-        Ok(())
+        Ok(update.exec(&self.connection).await?.rows_affected == 1)
     }
 }
 

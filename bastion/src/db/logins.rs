@@ -69,6 +69,12 @@ impl Db {
         Ok(())
     }
 
+    /// Forgets logins that expired before `then`.
+    pub async fn forget_logins(&self, then: i64) -> Result<(), DbError> {
+        Entity::delete_many().filter(Column::ExpiresAt.lt(then)).exec(&self.connection).await?;
+        Ok(())
+    }
+
     /// Ends one login.
     pub async fn end_login(&self, id: &str, now: i64, entry: Entry) -> Result<(), DbError> {
         let tx = self.begin().await?;

@@ -59,6 +59,11 @@ impl Db {
         Ok(version.map(|version| (version, pointer.activated_at)))
     }
 
+    /// A version.
+    pub async fn policy(&self, version: i64) -> Result<Option<Model>, DbError> {
+        Ok(Entity::find_by_id(version).one(&self.connection).await?)
+    }
+
     /// Adds the next version.
     pub async fn add_policy(
         &self,

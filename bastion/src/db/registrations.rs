@@ -32,6 +32,8 @@ pub struct Model {
     pub version: String,
     /// Where from.
     pub address: String,
+    /// What limits count by: the address, or an IPv6 network.
+    pub bucket: String,
     /// `pending`, `approved`, `rejected`.
     pub status: String,
     /// Another key is approved for this `client_id`.
@@ -92,6 +94,17 @@ impl Model {
     }
 }
 
+/// How much waits for a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// From one bucket.
+    pub here: u64,
+    /// In all.
+    pub all: u64,
+    /// Whether any is of one agent's id.
+    pub same_id: bool,
+}
+
 impl Db {
     /// The application with this id.
     pub async fn application(&self, apply_id: &str) -> Result<Option<Model>, DbError> {
@@ -112,11 +125,20 @@ impl Db {
             .await?)
     }
 
-    /// How many are pending: from `address`, and in all.
-    pub async fn pending_applications(&self, address: &str, now: i64) -> Result<(u64, u64), DbError> {
+    /// What is pending: from `bucket`, in all, and whether any is of this agent's id.
+    pub async fn pending_applications(
+        &self,
+        bucket: &str,
+        client_id: &str,
+        now: i64,
+    ) -> Result<Pending, DbError> {
         let pending = Entity::find().filter(Column::Status.eq("pending")).filter(Column::ExpiresAt.gt(now));
-        let here = pending.clone().filter(Column::Address.eq(address)).count(&self.connection).await?;
-        Ok((here, pending.count(&self.connection).await?))
+        let count = async |of| pending.clone().filter(of).count(&self.connection).await;
+        Ok(Pending {
+            here: count(Column::Bucket.eq(bucket)).await?,
+            same_id: count(Column::ClientId.eq(client_id)).await? > 0,
+            all: pending.clone().count(&self.connection).await?,
+        })
     }
 
     /// Adds an application.
@@ -171,6 +193,14 @@ impl Db {
             .filter(Column::ApplyId.ne(apply_id))
             .filter(Column::Status.eq("approved"))
             .filter(Column::DeliveredAt.is_null())
+            .exec(&tx)
+            .await?;
+        // Whoever else waits with this id has another key than the one that now counts.
+        Entity::update_many()
+            .col_expr(Column::KeyChanged, Expr::value(true))
+            .filter(Column::ClientId.eq(&asset.id))
+            .filter(Column::Fingerprint.ne(&asset.fingerprint))
+            .filter(Column::Status.eq("pending"))
             .exec(&tx)
             .await?;
         assets::replace(&tx, asset).await?;

@@ -154,6 +154,19 @@ impl Db {
         Ok(changed.rows_affected == 1)
     }
 
+    /// After the lease ran out: a new life, unless somebody else has begun one.
+    pub async fn reclaim_node(&self, node: &Node, now: i64) -> Result<Option<Node>, DbError> {
+        let epoch = node.epoch + 1;
+        let changed = nodes::Entity::update_many()
+            .col_expr(nodes::Column::Epoch, Expr::value(epoch))
+            .col_expr(nodes::Column::LeaseUntil, Expr::value(now + LEASE))
+            .filter(nodes::Column::Id.eq(&node.id))
+            .filter(nodes::Column::Epoch.eq(node.epoch))
+            .exec(&self.connection)
+            .await?;
+        Ok((changed.rows_affected == 1).then(|| Node { id: node.id.clone(), epoch }))
+    }
+
     /// Counts what is live now; only a peek, for a ticket that will be ruled on again.
     pub async fn live(&self, user: &str, asset: &str, now: i64) -> Result<Live, DbError> {
         let count = async |scope: Scope| count(&self.connection, &scope, user, asset, now).await;

@@ -88,7 +88,7 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         401 => ("unauthenticated", "Log in, or send an API token."),
         403 => ("forbidden", "This is not allowed."),
         404 => ("not_found", "There is nothing here."),
-        405 => ("method_not_allowed", "This method is not for this path; see the Allow header."),
+        405 => ("method_not_allowed", "This method is not for this path."),
         406 => ("not_acceptable", "None of the accepted media types is available."),
         408 => ("request_timeout", "The request took too long to arrive."),
         409 => ("conflict", "This conflicts with how things are."),

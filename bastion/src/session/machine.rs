@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use openapi::frames::{Control, Frame, INPUT_WINDOW, OUTPUT_WINDOW, close};
+use openapi::{
+    agents::clean,
+    frames::{Control, Frame, INPUT_WINDOW, OUTPUT_WINDOW, close},
+};
 
 use super::outbox::Close;
 
@@ -12,6 +15,10 @@ use super::outbox::Close;
 const AGENT_WITHIN: Duration = Duration::from_secs(20);
 /// How long before a deadline the user is warned.
 const WARNING: Duration = Duration::from_secs(60);
+/// How long a shell that is ending may take to say how.
+const EXIT_WITHIN: Duration = Duration::from_secs(15);
+/// The longest name of a signal that is kept, in characters.
+const SIGNAL_MAX: usize = 32;
 /// How long a browser has for the rest, once the shell is ending.
 pub const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -70,7 +77,7 @@ impl Reason {
         }
     }
 
-    fn browser_close(self, said: Option<&str>) -> Close {
+    fn close(self) -> Close {
         let (code, sentence) = match self {
             Reason::Exit => (close::EXIT, "The shell has ended."),
             Reason::Closed => (close::EXIT, "You closed this session."),
@@ -83,7 +90,7 @@ impl Reason {
             Reason::RecordingFailed => (close::RECORDING_FAILED, "The session can no longer be recorded."),
             Reason::Error => (close::FAULT, "Something went wrong; the session had to end."),
         };
-        Close::new(code, said.unwrap_or(sentence))
+        Close::new(code, sentence)
     }
 }
 
@@ -120,16 +127,12 @@ pub enum Event {
     Browser(Frame),
     /// The browser's socket is gone, with a fault of its own if it broke the protocol.
     BrowserGone(Option<Close>),
-    /// The agent's socket is here.
-    RelayHere,
     /// The agent sent a frame.
     Relay(Frame),
     /// The agent's socket is gone, with a fault of its own if it broke the protocol.
     RelayGone(Option<Close>),
     /// Somebody wants it to end.
     End(Reason),
-    /// The recorder failed.
-    RecorderFailed,
     /// Time went by.
     Tick,
 }
@@ -193,6 +196,10 @@ pub struct Machine {
     phase: Phase,
     browser_greeted: bool,
     relay_greeted: bool,
+    /// What the browser claimed to have, though nothing was sent yet.
+    claimed: u64,
+    /// When the shell said that it is ending.
+    exiting_since: Duration,
     /// A size the browser asked for before the agent was there.
     wanted_size: Option<(u16, u16)>,
     /// Output bytes taken from the agent; the recorder has them all before anything is acknowledged.
@@ -217,6 +224,8 @@ impl Machine {
             phase: Phase::Connecting,
             browser_greeted: false,
             relay_greeted: false,
+            claimed: 0,
+            exiting_since: Duration::ZERO,
             wanted_size: None,
             output: 0,
             browser_acked: 0,
@@ -242,7 +251,8 @@ impl Machine {
                 let warning = end.saturating_sub(WARNING);
                 Some(if self.warned { end } else { warning })
             }
-            Phase::Exiting | Phase::Over => None,
+            Phase::Exiting => Some(self.exiting_since + EXIT_WITHIN),
+            Phase::Over => None,
         }
     }
 
@@ -253,15 +263,20 @@ impl Machine {
             match event {
                 Event::Browser(frame) => self.on_browser(frame, now, &mut actions),
                 Event::BrowserGone(fault) => self.on_browser_gone(fault, &mut actions),
-                Event::RelayHere => {}
                 Event::Relay(frame) => self.on_relay(frame, now, &mut actions),
                 Event::RelayGone(fault) => self.on_relay_gone(fault, &mut actions),
                 Event::End(reason) => self.finish(reason, None, &mut actions),
-                Event::RecorderFailed => self.finish(Reason::RecordingFailed, None, &mut actions),
                 Event::Tick => self.on_tick(now, &mut actions),
             }
         }
         actions
+    }
+
+    /// The recorder failed: the end, even if there was one already.
+    pub fn recorder_failed(&mut self) -> Action {
+        self.phase = Phase::Over;
+        let reason = Reason::RecordingFailed;
+        Action::Finish { reason, exit: None, browser: reason.close(), relay: reason.close() }
     }
 
     fn on_browser(&mut self, frame: Frame, now: Duration, actions: &mut Vec<Action>) {
@@ -292,11 +307,7 @@ impl Machine {
 
     fn greet_browser(&mut self, have: u64, actions: &mut Vec<Action>) {
         self.browser_greeted = true;
-        if have > 0 {
-            // It claims what never was: its screen starts over.
-            let screen = Frame::Screen { offset: 0, last: true, bytes: Bytes::new() };
-            actions.push(Action::ToBrowser(screen));
-        }
+        self.claimed = have;
         self.say_ready(actions);
     }
 
@@ -309,6 +320,11 @@ impl Machine {
                 rows: self.terms.rows,
                 input: self.input_acked,
             })));
+            if self.claimed > 0 {
+                // It claims what never was: its screen starts over.
+                let screen = Frame::Screen { offset: 0, last: true, bytes: Bytes::new() };
+                actions.push(Action::ToBrowser(screen));
+            }
         }
     }
 
@@ -319,13 +335,17 @@ impl Machine {
         if offset != self.input {
             return self.browser_broke("input must continue its stream exactly", actions);
         }
+        if bytes.is_empty() {
+            return;
+        }
         let end = offset + bytes.len() as u64;
         if end - self.input_acked > INPUT_WINDOW {
             return self.browser_broke("more input than the window allows", actions);
         }
         self.input = end;
         self.last_key = now;
-        self.warned = false;
+        // A warning stands unless the key has put the end off.
+        self.warned &= self.end().is_some_and(|(end, _)| end <= now + WARNING);
         if self.terms.read_only || self.phase == Phase::Exiting {
             self.input_acked = end;
             actions.push(Action::ToBrowser(Frame::Ack(end)));
@@ -359,12 +379,15 @@ impl Machine {
                 actions.push(Action::RecordSize { offset, cols, rows });
                 actions.push(Action::ToBrowser(Frame::Resized { offset, cols, rows }));
             }
-            Frame::Control(Control::Exiting) => {
+            Frame::Control(Control::Exiting) if self.phase == Phase::Active => {
                 self.phase = Phase::Exiting;
+                self.exiting_since = now;
                 actions.push(Action::BrowserEnding);
                 self.acknowledge(actions);
             }
             Frame::Control(Control::Exit { code, signal }) => {
+                // An agent's word is hostile text.
+                let signal = signal.map(|signal| clean(&signal, SIGNAL_MAX));
                 self.finish(Reason::Exit, Some(Exit { code, signal }), actions);
             }
             Frame::Control(Control::Hello { .. }) => self.relay_broke("a second hello", actions),
@@ -390,6 +413,9 @@ impl Machine {
     fn on_output(&mut self, offset: u64, bytes: Bytes, actions: &mut Vec<Action>) {
         if offset != self.output {
             return self.relay_broke("output must continue its stream exactly", actions);
+        }
+        if bytes.is_empty() {
+            return;
         }
         let end = offset + bytes.len() as u64;
         if end - self.relay_acked > OUTPUT_WINDOW {
@@ -424,6 +450,8 @@ impl Machine {
     fn on_browser_gone(&mut self, fault: Option<Close>, actions: &mut Vec<Action>) {
         match fault {
             Some(close) => self.finish_with(Reason::Error, None, close, None, actions),
+            // The recording still gets the rest, and the exit.
+            None if self.phase == Phase::Exiting => {}
             None => self.finish(Reason::Closed, None, actions),
         }
     }
@@ -461,6 +489,9 @@ impl Machine {
                     actions.push(Action::ToBrowser(Frame::Control(warning)));
                 }
             }
+            Phase::Exiting if now >= self.exiting_since + EXIT_WITHIN => {
+                self.finish(Reason::Error, None, actions);
+            }
             Phase::Connecting | Phase::Exiting | Phase::Over => {}
         }
     }
@@ -476,7 +507,7 @@ impl Machine {
     }
 
     fn finish(&mut self, reason: Reason, exit: Option<Exit>, actions: &mut Vec<Action>) {
-        self.finish_with(reason, exit, reason.browser_close(None), None, actions);
+        self.finish_with(reason, exit, reason.close(), None, actions);
     }
 
     fn finish_with(
@@ -488,11 +519,8 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         self.phase = Phase::Over;
-        let relay = relay.unwrap_or_else(|| {
-            // To the agent every one of these means: end the shell.
-            let Close { code, reason } = reason.browser_close(None);
-            Close { code, reason }
-        });
+        // To the agent every one of these means: end the shell.
+        let relay = relay.unwrap_or_else(|| reason.close());
         actions.push(Action::Finish { reason, exit, browser, relay });
     }
 }

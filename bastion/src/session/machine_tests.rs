@@ -139,6 +139,44 @@ fn while_the_shell_ends_the_recorder_alone_holds_the_agent_back() {
 }
 
 #[test]
+fn a_browser_that_leaves_while_the_shell_ends_costs_the_recording_nothing() {
+    let mut machine = active(terms());
+    machine.on(Event::Relay(Frame::Control(Control::Exiting)), Duration::ZERO);
+    assert_eq!(machine.on(Event::BrowserGone(None), Duration::ZERO), []);
+    let exit = Frame::Control(Control::Exit { code: Some(0), signal: None });
+    assert_eq!(ended(&machine.on(Event::Relay(exit), Duration::ZERO)).unwrap().0, Reason::Exit);
+}
+
+#[test]
+fn a_shell_that_never_says_how_it_ended_is_given_up() {
+    let mut machine = active(terms());
+    let at = Duration::from_secs;
+    machine.on(Event::Relay(Frame::Control(Control::Exiting)), at(5));
+    machine.on(Event::Relay(Frame::Control(Control::Exiting)), at(19));
+    assert_eq!(machine.next_deadline(), Some(at(20)));
+    assert_eq!(ended(&machine.on(Event::Tick, at(20))), Some((Reason::Error, 4500, 4500)));
+}
+
+#[test]
+fn what_an_agent_says_of_a_signal_is_cut_and_cleaned() {
+    let mut machine = active(terms());
+    let signal = Some(format!("SIG\0\u{202e}{}", "X".repeat(4000)));
+    let actions =
+        machine.on(Event::Relay(Frame::Control(Control::Exit { code: None, signal })), Duration::ZERO);
+    let Some(Action::Finish { exit: Some(exit), .. }) = actions.last() else { panic!("{actions:?}") };
+    assert_eq!(exit.signal.as_deref(), Some(format!("SIG{}", "X".repeat(29)).as_str()));
+}
+
+#[test]
+fn a_browser_that_claims_what_never_was_starts_over_after_ready() {
+    let mut machine = Machine::new(terms());
+    machine.on(Event::Browser(Frame::Control(Control::Hello { have: 9 })), Duration::ZERO);
+    let actions = machine.on(Event::Relay(hello()), Duration::ZERO);
+    assert!(matches!(&actions[1], Action::ToBrowser(Frame::Control(Control::Ready { .. }))));
+    assert!(matches!(&actions[2], Action::ToBrowser(Frame::Screen { offset: 0, last: true, .. })));
+}
+
+#[test]
 fn a_size_asked_for_early_reaches_the_agent() {
     let mut machine = Machine::new(terms());
     machine.on(Event::Browser(hello()), Duration::ZERO);

@@ -5,12 +5,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::{Bytes, BytesMut};
 use openapi::frames::{Control, Frame};
 use tokio::{sync::Notify, time::Instant};
 
 /// Data that may wait while a shell is ending and nobody holds the agent back, in bytes. Before that the
 /// agent's window bounds it.
 const ENDING_LIMIT: usize = 1 << 20;
+
+/// Pieces of data that are joined while they wait, in bytes: a window of single bytes must not cost a frame each.
+const JOINED: usize = 4 * 1024;
 
 /// How a socket is to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +50,49 @@ struct Queue {
     control: VecDeque<Frame>,
     data: VecDeque<Frame>,
     data_bytes: usize,
+    /// Data waits until the browser has been told that the session is ready.
+    held: bool,
     /// Data is dropped and counted from here on.
     skipping: bool,
     skipped: u64,
     ending: bool,
     farewell: VecDeque<Frame>,
     close: Option<(Close, Instant)>,
+}
+
+impl Queue {
+    /// Puts data or a size last, joined to what is there if it can be.
+    fn wait_in_order(&mut self, frame: Frame) {
+        match (self.data.back_mut(), &frame) {
+            (Some(Frame::Data { bytes, .. }), Frame::Data { bytes: more, .. })
+                if bytes.len() + more.len() <= JOINED =>
+            {
+                *bytes = joined(bytes, more);
+            }
+            (Some(Frame::Resized { offset, .. }), Frame::Resized { offset: same, .. }) if offset == same => {
+                self.data.pop_back();
+                self.data.push_back(frame);
+            }
+            _ => self.data.push_back(frame),
+        }
+    }
+}
+
+fn joined(one: &Bytes, other: &Bytes) -> Bytes {
+    let mut all = BytesMut::with_capacity(one.len() + other.len());
+    all.extend_from_slice(one);
+    all.extend_from_slice(other);
+    all.freeze()
+}
+
+fn is_overtaken(waiting: &Frame, newer: &Frame) -> bool {
+    matches!(
+        (waiting, newer),
+        (Frame::Ack(_), Frame::Ack(_))
+            | (Frame::Resize { .. }, Frame::Resize { .. })
+            | (Frame::Control(Control::Ping), Frame::Control(Control::Ping))
+            | (Frame::Control(Control::Pong), Frame::Control(Control::Pong))
+    )
 }
 
 /// The queue between a session and one of its sockets. The session never waits for it: credit bounds it.
@@ -63,6 +104,11 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// For a browser: `ready` is the first it hears.
+    pub fn for_browser() -> Self {
+        Self { queue: Mutex::new(Queue { held: true, ..Queue::default() }), ..Self::default() }
+    }
+
     /// Queues a frame: data and sizes in order, everything else ahead of them.
     pub fn push(&self, frame: Frame) {
         let mut queue = self.lock();
@@ -79,11 +125,15 @@ impl Outbox {
                     queue.skipped += length as u64;
                 } else {
                     queue.data_bytes += length;
-                    queue.data.push_back(frame);
+                    queue.wait_in_order(frame);
                 }
             }
-            Frame::Resized { .. } | Frame::Screen { .. } => queue.data.push_back(frame),
+            Frame::Resized { .. } | Frame::Screen { .. } => queue.wait_in_order(frame),
             Frame::Ack(_) | Frame::Resize { .. } | Frame::Control(_) | Frame::Echo { .. } => {
+                // Of what is overtaken by its successor only the newest waits: a socket that takes nothing
+                // must not grow the queue.
+                queue.held &= !matches!(frame, Frame::Control(Control::Ready { .. }));
+                queue.control.retain(|waiting| !is_overtaken(waiting, &frame));
                 queue.control.push_back(frame);
             }
         }
@@ -128,8 +178,11 @@ impl Outbox {
         if let Some(frame) = queue.control.pop_front() {
             return Some(Next::Frame(frame));
         }
-        let overdue = queue.close.as_ref().is_some_and(|(_, deadline)| Instant::now() >= *deadline);
-        if overdue {
+        let closing = queue.close.as_ref().map(|(_, deadline)| Instant::now() >= *deadline);
+        if queue.held && closing.is_none() {
+            return None;
+        }
+        if queue.held || closing == Some(true) {
             let rest: usize = queue.data.drain(..).map(|frame| data_length(&frame)).sum();
             queue.skipped += rest as u64;
         }
@@ -208,6 +261,38 @@ mod tests {
         assert_eq!(taken + skipped, 40 * 32_768);
         assert_eq!(outbox.next().await, Next::Frame(Frame::Control(Control::Exiting)));
         assert_eq!(outbox.next().await, Next::Close(close));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_takes_nothing_does_not_grow_the_queue() {
+        let outbox = Outbox::default();
+        for round in 0..10_000 {
+            outbox.push(Frame::Control(Control::Pong));
+            outbox.push(Frame::Ack(round));
+            outbox.push(Frame::Resize { cols: 80, rows: 24 });
+            outbox.push(Frame::Resized { offset: 0, cols: 80, rows: 24 });
+        }
+        for offset in 0..10_000 {
+            outbox.push(data(offset, 1));
+        }
+        let (mut frames, mut bytes) = (0, 0);
+        while let Some(Next::Frame(frame)) = outbox.try_next() {
+            frames += 1;
+            bytes += data_length(&frame);
+        }
+        assert_eq!(bytes, 10_000);
+        assert_eq!(frames, 3 + 1 + 3);
+    }
+
+    #[tokio::test]
+    async fn a_browser_hears_ready_before_any_output() {
+        let outbox = Outbox::for_browser();
+        outbox.push(data(0, 3));
+        assert_eq!(outbox.try_next(), None);
+        let ready = Control::Ready { session_id: "s".into(), cols: 80, rows: 24, input: 0 };
+        outbox.push(Frame::Control(ready.clone()));
+        assert_eq!(outbox.next().await, Next::Frame(Frame::Control(ready)));
+        assert_eq!(outbox.next().await, Next::Frame(data(0, 3)));
     }
 
     #[tokio::test]

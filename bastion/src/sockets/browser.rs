@@ -39,9 +39,13 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let (app, peer) = (app(request)?, peer(request)?);
     require_upgrade(request)?;
     let speech = speech(request)?;
-    // Nobody logged in is no refusal yet: a plain ticket suffices alone.
-    let user = identify(request, &app).await.ok();
     require_origin(request, &app)?;
+    // Nobody logged in is no refusal yet: a plain ticket suffices alone, and any other is refused for that.
+    let user = match identify(request, &app).await {
+        Ok(user) => Some(user),
+        Err(error) if error.is_unauthenticated() => None,
+        Err(error) => return Err(error),
+    };
     let credential = user.map(|user| user.credential.reference());
     let socket = websocket(request).await?;
     let tracked = app.tasks.token();
@@ -110,7 +114,10 @@ async fn enter(
     sizes: Option<(Option<u16>, Option<u16>)>,
     plain: bool,
 ) -> Result<Attached, Close> {
-    let permit = app.access.redeem(token, credential, address).await.map_err(refusal)?;
+    let permit = app.access.redeem(token, credential, address).await.map_err(|error| {
+        tracing::info!(%address, %error, "a terminal was refused");
+        refusal(error)
+    })?;
     if permit.claims.plain != plain {
         let said = "A plain ticket opens a plain socket, any other a framed one.";
         return Err(Close::new(close::TICKET, said));

@@ -13,6 +13,7 @@ use crate::{
     },
     hub::RelayRefused,
     session::Close,
+    tickets::TicketRefused,
 };
 
 #[derive(Deserialize)]
@@ -24,9 +25,6 @@ struct Query {
 #[handler]
 pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let (app, peer) = (app(request)?, peer(request)?);
-    if let Some(wait) = app.limits.anonymous.blocked(&peer.bucket()) {
-        return Err(ApiError::rate_limited(wait));
-    }
     if request.header("origin").is_some() {
         let detail = "Agents are no browsers: no Origin here.";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", detail));
@@ -44,7 +42,6 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let token =
         bearer.ok_or_else(|| ApiError::invalid_field("Authorization", "the session's token is required"))?;
-    app.hub.expects(&asset.id, &session).map_err(|error| refusal(&error))?;
     let token = token.to_owned();
     let socket = websocket(request).await?;
     let tracked = app.tasks.token();
@@ -56,7 +53,7 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
                 Ok(attached) => pump(socket, RELAY, attached.inbox, attached.outbox).await,
                 Err(error) => {
                     tracing::info!(session, %error, "a relay was refused");
-                    refuse(socket, Close::new(code(&error), error.to_string())).await;
+                    refuse(socket, refusal(&error)).await;
                 }
             }
             drop(tracked);
@@ -72,19 +69,15 @@ pub(super) async fn websocket(request: &Request) -> Result<WebSocket, ApiError> 
         .map_err(|error| ApiError::invalid_field("Upgrade", error.to_string()))
 }
 
-fn refusal(error: &RelayRefused) -> ApiError {
+/// A relay that is refused is no better than its ticket; why, is in the log.
+fn refusal(error: &RelayRefused) -> Close {
     match error {
-        RelayRefused::Gone => ApiError::new(StatusCode::GONE, "ended", "There is no such session any more."),
-        RelayRefused::Taken => ApiError::conflict("attached", "The session has its relay already."),
-        RelayRefused::Ticket(error) => ApiError::internal(error),
-    }
-}
-
-fn code(error: &RelayRefused) -> u16 {
-    match error {
-        RelayRefused::Gone => close::HOST_GONE,
-        RelayRefused::Taken => close::ELSEWHERE,
-        RelayRefused::Ticket(crate::tickets::TicketRefused::Bad) => close::TICKET,
-        RelayRefused::Ticket(_) => close::FAULT,
+        RelayRefused::Taken => Close::new(close::ELSEWHERE, "The session has its relay already."),
+        RelayRefused::Gone | RelayRefused::Ticket(TicketRefused::Bad) => {
+            Close::new(close::TICKET, "The ticket is not valid, or has been used.")
+        }
+        RelayRefused::Ticket(TicketRefused::Signing(_) | TicketRefused::Db(_)) => {
+            Close::new(close::FAULT, "The bastion cannot take the relay now.")
+        }
     }
 }

@@ -190,7 +190,8 @@ fn frame(frame: &Frame) -> Message {
 
 #[tokio::test]
 async fn every_breach_of_the_protocol_closes_with_its_code() {
-    let data = |offset, bytes: &'static [u8]| frame(&Frame::Data { offset, bytes: Bytes::from_static(bytes) });
+    let data =
+        |offset, bytes: &'static [u8]| frame(&Frame::Data { offset, bytes: Bytes::from_static(bytes) });
     let raw = |bytes: &'static [u8]| Message::Binary(Bytes::from_static(bytes));
     let breaches = [
         ("text", Message::Text("hello".into()), 4400),
