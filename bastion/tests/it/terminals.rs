@@ -73,8 +73,8 @@ impl Socket {
             match within("a message", self.0.next()).await {
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(close))) => {
-                    // Answers the close, and so ends in order.
-                    let _ = self.0.close(None).await;
+                    // The answer to the close is queued already; sent, it ends both sides in order.
+                    let _ = self.0.flush().await;
                     let (code, reason) = close
                         .map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
                     return Err(Closed { code, reason });
