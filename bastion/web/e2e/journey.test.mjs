@@ -72,6 +72,15 @@ test('a new user logs in, works in a terminal and plays the recording', { timeou
     await person.sees(/back-9/);
   });
 
+  await t.test('htop draws, and goes at a key', { skip: !installed('htop') && 'htop is not installed' }, async () => {
+    await person.runs('htop');
+    await person.sees(/Load average/);
+    await person.shot('terminal-htop');
+    await person.types('q');
+    await person.runs('echo back-$((5 * 5))');
+    await person.sees(/back-25/);
+  });
+
   await t.test('the host learns a new window size', async () => {
     await person.runs('clear; echo "size:$(stty size)"');
     const before = (await person.sees(/size:(\d+ \d+)/))[1];
