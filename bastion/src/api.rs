@@ -1,10 +1,7 @@
-//! All routes. `spec` prints the contract without a database.
-
-use std::sync::Arc;
+//! All published operations. `spec` prints the contract without a database.
 
 use poem::{
-    Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Request, Response, Route, get,
-    http::StatusCode,
+    Endpoint, EndpointExt as _, Error, IntoEndpoint as _, IntoResponse as _, Response, http::StatusCode,
 };
 use poem_openapi::{OpenApiService, Tags, error::ParseParamError, error::ParsePathError};
 
@@ -22,7 +19,7 @@ mod people;
 mod policies;
 mod recordings;
 mod registrations;
-mod roots;
+pub mod roots;
 mod sessions;
 mod signed;
 mod tokens;
@@ -30,7 +27,6 @@ mod users;
 
 pub use signed::{counted, signed_request};
 
-use crate::{app::App, pages, sockets};
 use error::{ApiError, Fault};
 
 /// The chapters of the published spec.
@@ -79,35 +75,9 @@ pub fn spec() -> String {
     spec
 }
 
-/// Every URL of the bastion.
-pub fn routes(app: Arc<App>) -> impl Endpoint<Output = Response> {
-    let api = Route::new()
-        .at("/tty/ws", get(sockets::browser::open))
-        .at("/agent/tty/relay", get(sockets::relay::open))
-        .nest("/", service().into_endpoint().catch_all_error(refused));
-    Route::new()
-        .nest("/api/v1", api)
-        .at("/healthz", get(roots::healthz))
-        .at("/readyz", get(roots::readyz))
-        .at("/openapi.json", get(roots::published))
-        .at("/.well-known/jwks.json", get(roots::jwks))
-        .at("/.well-known/jwks.jws", get(roots::signed_jwks))
-        .nest("/", pages::pages())
-        .before(refuse_nul)
-        .data(app)
-        .map_to_response()
-}
-
-/// A NUL in an address is never meant, and not every database takes one.
-async fn refuse_nul(request: Request) -> poem::Result<Request> {
-    let uri = request.original_uri();
-    let pair = uri.query().into_iter().flat_map(|query| query.split('&')).find(|pair| pair.contains("%00"));
-    let name = match pair {
-        Some(pair) => pair.split('=').next().unwrap_or(pair),
-        None if uri.path().contains("%00") => "path",
-        None => return Ok(request),
-    };
-    Err(ApiError::invalid_field(name, "must not hold a NUL").into())
+/// The published operations, refusing in our words.
+pub fn operations() -> impl Endpoint<Output = Response> {
+    service().into_endpoint().catch_all_error(refused).map_to_response()
 }
 
 /// What poem-openapi refuses in words of its own, in ours.

@@ -25,6 +25,7 @@ mod keeping;
 pub mod operator;
 mod pages;
 mod passwords;
+mod routes;
 mod session;
 mod signing;
 mod sockets;
@@ -117,7 +118,7 @@ async fn run(
 ) -> Result<(), ServeError> {
     let door = door::Door::from_config(&app.config)?;
     let local = listener.local_addr()?;
-    let endpoint = door::Guard::new(&app.config, local).around(api::routes(app));
+    let endpoint = door::Guard::new(&app.config, local).around(routes::routes(app));
     let served = door::serve(listener, endpoint, door, tasks, shutdown.clone()).await;
     // A door that failed must not leave the rest running.
     shutdown.cancel();

@@ -159,7 +159,7 @@ fn is_edge(path: &str) -> bool {
         "bastion/src/api",
         "bastion/src/sockets",
         "bastion/src/door",
-        "bastion/src/lib.rs",
+        "bastion/src/routes.rs",
         "bastion/src/pages.rs",
     ];
     edges.iter().any(|edge| path.starts_with(edge))
