@@ -140,7 +140,16 @@ async fn read(
             Err(error) => return Some(Close::new(close::PROTOCOL, error.to_string())),
             Ok(Frame::Control(Control::Ping)) => outbox.push(Frame::Control(Control::Pong)),
             Ok(Frame::Control(Control::Pong)) => {}
-            Ok(frame) => inbox.send(Message::Event((side.frame)(frame))).await.ok()?,
+            Ok(frame) => {
+                if let Frame::Ack(taken) = frame {
+                    outbox.acknowledged(taken);
+                }
+                let over = inbox.send(Message::Event((side.frame)(frame))).await.is_err();
+                // A session that is over may still have a word for this socket.
+                if over && outbox.deadline().is_none() {
+                    return None;
+                }
+            }
         }
     }
 }

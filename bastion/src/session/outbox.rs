@@ -3,11 +3,15 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use openapi::frames::{Control, Frame};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 /// Data that may wait while a shell is ending and nobody holds the agent back, in bytes. Before that the
 /// agent's window bounds it.
@@ -15,6 +19,10 @@ const ENDING_LIMIT: usize = 1 << 20;
 
 /// Pieces of data that are joined while they wait, in bytes: a window of single bytes must not cost a frame each.
 const JOINED: usize = 4 * 1024;
+
+/// How long an exit waits for a browser to acknowledge more of the output that it was sent. A client whose
+/// library gives up sending once it has heard the close would otherwise lose what it has yet to read.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a socket is to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +58,11 @@ struct Queue {
     control: VecDeque<Frame>,
     data: VecDeque<Frame>,
     data_bytes: usize,
+    /// Where the data sent so far ends, and how much of it is acknowledged.
+    sent: u64,
+    acked: u64,
+    /// Until when the farewell waits for acknowledgements.
+    hold_until: Option<Instant>,
     /// Data waits until the browser has been told that the session is ready.
     held: bool,
     /// Data is dropped and counted from here on.
@@ -75,6 +88,22 @@ impl Queue {
             }
             _ => self.data.push_back(frame),
         }
+    }
+}
+
+impl Queue {
+    /// There is progress: the farewell waits on.
+    fn put_off(&mut self) {
+        if self.hold_until.is_some() {
+            self.hold_until = Some(Instant::now() + ACKNOWLEDGED_WITHIN);
+        }
+    }
+
+    /// Until when the farewell waits; none: it does not.
+    fn look_again(&self) -> Option<Instant> {
+        let (_, deadline) = self.close.as_ref()?;
+        let waits = self.data.is_empty() && self.acked < self.sent;
+        self.hold_until.filter(|_| waits).map(|until| until.min(*deadline))
     }
 }
 
@@ -152,6 +181,18 @@ impl Outbox {
         if queue.close.is_none() {
             queue.farewell.extend(farewell);
             queue.close = Some((close, deadline));
+            queue.hold_until = (!queue.farewell.is_empty()).then(|| Instant::now() + ACKNOWLEDGED_WITHIN);
+        }
+        drop(queue);
+        self.ready.notify_one();
+    }
+
+    /// The browser has taken output up to `offset`.
+    pub fn acknowledged(&self, offset: u64) {
+        let mut queue = self.lock();
+        if offset > queue.acked {
+            queue.acked = offset;
+            queue.put_off();
         }
         drop(queue);
         self.ready.notify_one();
@@ -168,7 +209,12 @@ impl Outbox {
             if let Some(next) = self.try_next() {
                 return next;
             }
-            self.ready.notified().await;
+            let look_again = self.lock().look_again();
+            match look_again {
+                // Woken or not, look again.
+                Some(at) => drop(timeout_at(at, self.ready.notified()).await),
+                None => self.ready.notified().await,
+            }
         }
     }
 
@@ -188,9 +234,16 @@ impl Outbox {
         }
         if let Some(frame) = queue.data.pop_front() {
             queue.data_bytes -= data_length(&frame);
+            if let Frame::Data { offset, bytes } = &frame {
+                queue.sent = offset + bytes.len() as u64;
+                queue.put_off();
+            }
             return Some(Next::Frame(frame));
         }
         queue.close.as_ref()?;
+        if queue.look_again().is_some_and(|at| Instant::now() < at) {
+            return None;
+        }
         if queue.skipped > 0 {
             let bytes = std::mem::take(&mut queue.skipped);
             return Some(Next::Frame(Frame::Control(Control::Skipped { bytes })));
@@ -212,11 +265,11 @@ fn data_length(frame: &Frame) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
 
     use super::*;
+
+    const FAR: Duration = Duration::from_secs(9);
 
     fn data(offset: u64, length: usize) -> Frame {
         Frame::Data { offset, bytes: Bytes::from(vec![b'x'; length]) }
@@ -282,6 +335,30 @@ mod tests {
         }
         assert_eq!(bytes, 10_000);
         assert_eq!(frames, 3 + 1 + 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exit_waits_for_a_browser_that_is_still_taking() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 8));
+        outbox.close([Frame::Control(Control::Exiting)], Close::new(1000, "exit"), Instant::now() + FAR);
+        assert_eq!(outbox.next().await, Next::Frame(data(0, 8)));
+        assert_eq!(outbox.try_next(), None);
+        outbox.acknowledged(4);
+        assert_eq!(outbox.try_next(), None);
+        outbox.acknowledged(8);
+        assert_eq!(outbox.try_next(), Some(Next::Frame(Frame::Control(Control::Exiting))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exit_does_not_wait_for_a_browser_that_acknowledges_nothing() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 8));
+        outbox.close([Frame::Control(Control::Exiting)], Close::new(1000, "exit"), Instant::now() + FAR);
+        assert_eq!(outbox.next().await, Next::Frame(data(0, 8)));
+        let began = Instant::now();
+        assert_eq!(outbox.next().await, Next::Frame(Frame::Control(Control::Exiting)));
+        assert_eq!(began.elapsed().as_secs(), ACKNOWLEDGED_WITHIN.as_secs());
     }
 
     #[tokio::test]

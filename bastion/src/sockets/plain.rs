@@ -103,6 +103,7 @@ async fn write(
                 if !send(&mut sink, Ws::Binary(bytes.into()), outbox).await {
                     return;
                 }
+                outbox.acknowledged(parsed);
                 let ack = Event::Browser(Frame::Ack(parsed));
                 // A session that is over needs no acknowledgement.
                 let _ = inbox.send(Message::Event(ack)).await;
