@@ -43,6 +43,16 @@ async fn click_to_prompt(alice: &Actor) {
         terminal.ended().await;
     }
     report(&format!("click to prompt, {OPENS} opens"), took);
+    // What the host's own profile costs is in that figure; this is it alone.
+    let bare = (0..10).map(|_| {
+        let began = Instant::now();
+        let mut shell = std::process::Command::new("bash");
+        let quiet = std::process::Stdio::null;
+        shell.args(["--login", "-i", "-c", "exit"]).stdin(quiet()).stdout(quiet()).stderr(quiet());
+        shell.status().unwrap();
+        began.elapsed()
+    });
+    report("  of which the host's login shell alone", bare.collect());
 }
 
 /// From a key sent to its echo, `cat` at the other end.
