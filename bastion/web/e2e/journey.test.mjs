@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { startAgent, startBastion } from './bastion.mjs';
+import { readCast } from './player.mjs';
 import { openBrowser } from './people.mjs';
 
 const LABEL = ['journey', 'second'];
@@ -128,6 +129,16 @@ test('a new user logs in, works in a terminal and plays the recording', { timeou
       timeout: 60_000,
     });
     await person.shot('player');
+  });
+
+  await t.test("the player's own parser reads all of it", async () => {
+    const id = new URL(recording, bastion.url).pathname.split('/').pop();
+    const answer = await person.page.request.get(`/api/v1/recordings/${id}/cast`);
+    assert.equal(answer.status(), 200);
+    const { output, duration } = await readCast(await answer.text());
+    for (const shown of ['answer-42', '城堡-2-你好', 'back-25']) assert.ok(output.includes(shown), shown);
+    assert.ok(duration > 1);
+    await assert.rejects(readCast('{"version":2,"width":80,"height":24}\n[0.1,"o"'));
   });
 });
 
