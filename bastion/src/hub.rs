@@ -198,8 +198,16 @@ impl Hub {
             session.run(shutdown).await;
         });
         // Whoever took the right away while this session was opening did not find it among the live ones.
-        if !self.still_stand(&user, &asset).await? {
-            self.end(&id, Reason::Policy);
+        match self.still_stand(&user, &asset).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.end(&id, Reason::Policy);
+            }
+            // Nobody will hold this session: it must not wait for its agent.
+            Err(error) => {
+                self.end(&id, Reason::Error);
+                return Err(error.into());
+            }
         }
         self.announce(&asset);
         Ok(Attached { session: id, inbox, outbox })
@@ -218,7 +226,7 @@ impl Hub {
 
     /// The lease ran out: what lives no longer counts, so it ends; a new life begins.
     pub fn begin_again(&self, node: Node) {
-        self.end_all(Reason::Error, |_| true);
+        self.end_everything(Reason::Error);
         *lock(&self.0.node) = node;
     }
 
