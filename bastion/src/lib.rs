@@ -36,15 +36,10 @@ use access::{Access, Refused};
 use app::{App, Limits};
 use clock::Clock;
 use config::Config;
-use db::{
-    Db, DbError,
-    audit::{Actor, Entry},
-    sessions,
-    slots::Node,
-};
+use db::{Db, DbError, slots::Node};
 use enrolment::Enrolment;
 use hub::{Hub, HubParts};
-use session::Reason;
+use session::{Reason, end_row};
 use signing::Signing;
 use vault::Vault;
 
@@ -246,15 +241,7 @@ async fn seal_what_a_crash_left(
         }
     }
     for session in db.abandoned_sessions(node).await? {
-        let end = sessions::End {
-            status: Reason::Error.status(),
-            reason: Reason::Error.as_str(),
-            exit_code: None,
-            exit_signal: None,
-        };
-        let now = clock.millis();
-        let entry = Entry::new(now, Actor::System, "session.end").on("session", &session.id);
-        db.end_session(&session.id, end, now, entry).await?;
+        end_row(db, clock, &session.id, Reason::Error).await?;
     }
     Ok(())
 }

@@ -273,6 +273,20 @@ impl Session {
     }
 }
 
+/// Ends a session that lives by its row only: its task is gone, as after a crash.
+pub async fn end_row(db: &Db, clock: &Clock, session: &str, reason: Reason) -> Result<(), DbError> {
+    let now = clock.millis();
+    let end = sessions::End {
+        status: reason.status(),
+        reason: reason.as_str(),
+        exit_code: None,
+        exit_signal: None,
+    };
+    let entry = Entry::new(now, Actor::System, "session.end").on("session", session);
+    db.end_session(session, end, now, entry).await?;
+    Ok(())
+}
+
 async fn asked_to_end(ending: &mut watch::Receiver<Option<Reason>>) -> Reason {
     let asked = ending.wait_for(Option::is_some).await.map(|reason| *reason);
     match asked {

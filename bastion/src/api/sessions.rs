@@ -20,12 +20,8 @@ use super::{
 use crate::{
     app::App,
     clock::rfc3339,
-    db::{
-        DbError,
-        audit::{Actor, Entry},
-        sessions,
-    },
-    session::Reason,
+    db::{DbError, audit::Entry, sessions},
+    session::{Reason, end_row},
 };
 
 /// A user, by name.
@@ -153,24 +149,10 @@ impl Sessions {
         app.db.note(entry).await?;
         let reason = if own { Reason::Closed } else { Reason::EndedByAdmin };
         if !app.hub.end(&id.0, reason) {
-            end_row(app, &id.0, reason).await?;
+            end_row(&app.db, &app.clock, &id.0, reason).await?;
         }
         Ok(Gone::Done)
     }
-}
-
-/// Ends what is live by its row only: its task is gone, as after a fault.
-async fn end_row(app: &App, id: &str, reason: Reason) -> Result<(), DbError> {
-    let now = app.clock.millis();
-    let end = sessions::End {
-        status: reason.status(),
-        reason: reason.as_str(),
-        exit_code: None,
-        exit_signal: None,
-    };
-    let entry = Entry::new(now, Actor::System, "session.end").on("session", id);
-    app.db.end_session(id, end, now, entry).await?;
-    Ok(())
 }
 
 /// Whose sessions to list: everybody's (`Some(None)`), somebody's, or nobody's.
