@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use openapi::ticket::BrowserClaims;
+use openapi::ticket::{BrowserClaims, Mode};
 use policies::{
     AssetFacts, AssetStatus, Capabilities, Chain, Demand, Effect, Facts, Grant, Level, LiveSessions, Need,
     Obligations, Purpose, Refusal, Request, Ruling, Subject,
@@ -103,6 +103,8 @@ pub struct Ask {
     pub reason: Option<String>,
     /// For a plain client.
     pub plain: bool,
+    /// Back to this session, and to do what. It is not counted against the limits: it is counted already.
+    pub back_to: Option<(String, Mode)>,
 }
 
 /// A ticket, freshly minted.
@@ -192,10 +194,12 @@ impl Access {
 
     /// Rules, and mints a ticket if the ruling allows.
     pub async fn issue(&self, asker: &Asker<'_>, ask: &Ask) -> Result<Issued, Refused> {
-        let judgement = self.judge(asker, &ask.asset, Purpose::Issue, self.clock.millis()).await?;
-        let decision = self.keep(asker, &ask.asset, "issue", ask.reason.as_deref(), &judgement).await?;
+        let back = ask.back_to.is_some();
+        let judgement = self.judge(asker, &ask.asset, Purpose::Issue, back, self.clock.millis()).await?;
+        let purpose = if back { "reattach" } else { "issue" };
+        let decision = self.keep(asker, &ask.asset, purpose, ask.reason.as_deref(), &judgement).await?;
         allowed(&judgement.ruling, &decision)?;
-        self.spool.admit().map_err(Refused::Recording)?;
+        self.admit(back)?;
         let ticket = BrowserTicket {
             user: &asker.user.id,
             asset: &ask.asset,
@@ -206,6 +210,7 @@ impl Access {
             cols: ask.cols,
             rows: ask.rows,
             command: ask.command.as_deref(),
+            back_to: ask.back_to.as_ref().map(|(session, mode)| (session.as_str(), *mode)),
         };
         let (token, expires_in) = self.tickets.mint_browser(ticket).await?;
         Ok(Issued { token, expires_in })
@@ -221,10 +226,12 @@ impl Access {
         let claims = self.tickets.redeem_browser(token, credential, address).await?;
         let user = self.db.user(&claims.sub).await?.ok_or(TicketRefused::Bad)?;
         let asker = Asker { user: &user, address, credential: credential.unwrap_or("plain") };
-        let judgement = self.judge(&asker, &claims.asset, Purpose::Redeem, self.clock.millis()).await?;
+        let back = claims.sid.is_some();
+        let judgement =
+            self.judge(&asker, &claims.asset, Purpose::Redeem, back, self.clock.millis()).await?;
         let decision = self.keep(&asker, &claims.asset, "redeem", None, &judgement).await?;
         let grant = allowed(&judgement.ruling, &decision)?.clone();
-        self.spool.admit().map_err(Refused::Recording)?;
+        self.admit(back)?;
         let asset = judgement.asset.ok_or_else(|| Refused::NotAvailable { decision: decision.clone() })?;
         Ok(Permit {
             run_as: grant.obligations.run_as.first().cloned().or_else(|| asset.run_as.clone()),
@@ -241,23 +248,31 @@ impl Access {
         })
     }
 
-    /// What the chain says of this user and this asset at an instant, UTC milliseconds. Keeps nothing.
+    /// A new session needs room to be recorded in; one that lives has it.
+    fn admit(&self, back: bool) -> Result<(), Refused> {
+        if back { Ok(()) } else { self.spool.admit().map_err(Refused::Recording) }
+    }
+
+    /// What the chain says of this user and this asset at an instant, UTC milliseconds. `back`: to a session
+    /// that lives, and is not counted. Keeps nothing.
     pub async fn judge(
         &self,
         asker: &Asker<'_>,
         asset: &str,
         purpose: Purpose,
+        back: bool,
         at: i64,
     ) -> Result<Judgement, Refused> {
         let asset = self.db.asset(asset).await?;
         let groups = self.db.groups_of(&asker.user.id).await?;
         let id = asset.as_ref().map_or("", |asset| &asset.id);
         let live = self.db.live(&asker.user.id, id, self.clock.millis()).await?;
+        let besides = |count: u64| count.saturating_sub(u64::from(back));
         let live = LiveSessions {
-            user: live.user,
-            asset: live.asset,
-            user_asset: live.user_asset,
-            global: live.global,
+            user: besides(live.user),
+            asset: besides(live.asset),
+            user_asset: besides(live.user_asset),
+            global: besides(live.global),
         };
         self.judge_with(asker, asset, groups, live, purpose, at).await
     }

@@ -20,7 +20,7 @@ mod policies;
 mod recordings;
 mod registrations;
 pub mod roots;
-mod sessions;
+pub mod sessions;
 mod signed;
 mod tokens;
 mod users;

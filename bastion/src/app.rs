@@ -9,7 +9,10 @@ use crate::{
     access::Access,
     clock::Clock,
     config::{Config, RateLimits},
-    db::Db,
+    db::{
+        Db, DbError,
+        audit::{Actor, Entry},
+    },
     door::AddressLimiter,
     enrolment::Enrolment,
     hub::Hub,
@@ -77,4 +80,14 @@ pub struct App {
     pub clock: Clock,
     /// Every task, the sockets' too.
     pub tasks: TaskTracker,
+}
+
+impl App {
+    /// Writes down that somebody looks on.
+    pub async fn note_watching(&self, session: &str, user: &str, address: &str) -> Result<(), DbError> {
+        let entry = Entry::new(self.clock.millis(), Actor::User(user.to_owned()), "session.watch")
+            .on("session", session)
+            .at_address(address);
+        self.db.note(entry).await
+    }
 }

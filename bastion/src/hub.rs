@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
-use openapi::agents::PendingSession;
-use recordings::{Facts, Header, Spool};
+use policies::Obligations;
+use recordings::{Facts, Header, Recorder, Spool};
 use serde_json::json;
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, timeout_at},
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+mod relays;
+
+pub use relays::RelayRefused;
+use relays::Relay;
 
 use crate::{
     access::Permit,
@@ -24,14 +26,9 @@ use crate::{
         sessions,
         slots::{Node, Opened, Slot},
     },
-    session::{Message, Outbox, Parts, Reason, Session, Terms},
-    tickets::{RelayTicket, TicketRefused, Tickets},
+    session::{Ages, Doors, Event, Message, Outbox, Parts, Reason, Session, Terms},
+    tickets::{RelayTicket, Tickets},
 };
-
-/// A task whose relay has not come this long after it was handed out is handed out again.
-const HAND_OUT_AGAIN: Duration = Duration::from_secs(10);
-/// A relay younger than this at the agent's previous heartbeat need not be named by it, in milliseconds.
-const NAMED_AFTER: i64 = 10_000;
 
 /// Why no session was opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,44 +44,55 @@ pub enum OpenError {
     Db(#[from] DbError),
 }
 
-/// Why an agent's socket was not taken.
+/// Why a session was not taken up.
 #[derive(Debug, thiserror::Error)]
-pub enum RelayRefused {
-    /// There is no such session, or it is over, or another agent's.
-    #[error("no such session")]
+pub enum AttachRefused {
+    /// It is over, or no such session is here.
+    #[error("the session is over")]
     Gone,
-    /// It has its relay.
-    #[error("the session has its relay already")]
-    Taken,
-    /// The ticket is no good.
-    #[error(transparent)]
-    Ticket(#[from] TicketRefused),
 }
 
-/// A browser's hold on its session.
+/// A socket's hold on its session.
 #[derive(Debug)]
 pub struct Attached {
     /// The session's id.
     pub session: String,
+    /// The socket's number: what it says is said with it.
+    pub socket: u32,
     /// Where its frames go.
     pub inbox: mpsc::Sender<Message>,
     /// What it is to be sent.
     pub outbox: Arc<Outbox>,
 }
 
-enum Relay {
-    /// Not handed out, or when.
-    Waiting(Option<Instant>),
-    /// UTC milliseconds.
-    Open(i64),
+/// A watcher's hold on a session; leaving is dropping it.
+pub struct Watch {
+    /// The recording to follow, once it has begun.
+    pub live: watch::Receiver<Option<recordings::Live>>,
+    hub: Hub,
+    session: String,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.hub.count_watchers(&self.session, |watchers| watchers.saturating_sub(1));
+    }
 }
 
 struct Live {
-    task: RelayTicket,
-    inbox: mpsc::Sender<Message>,
+    user: String,
+    asset: String,
+    /// For the agent, until it has come.
+    task: Option<RelayTicket>,
+    doors: Doors,
     /// The first reason stays.
     ending: watch::Sender<Option<Reason>>,
     relay: Relay,
+    /// The number of the socket that came last.
+    sockets: u32,
+    /// That of the agent's socket.
+    relay_socket: u32,
+    watchers: u32,
 }
 
 impl Live {
@@ -94,6 +102,11 @@ impl Live {
             ending.get_or_insert(reason);
             first
         });
+    }
+
+    fn next_socket(&mut self) -> (u32, mpsc::Sender<Message>) {
+        self.sockets += 1;
+        (self.sockets, self.doors.inbox.clone())
     }
 }
 
@@ -111,6 +124,7 @@ struct Inner {
     relay_url: String,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    graces: crate::config::Sessions,
     live: Mutex<HashMap<String, Live>>,
     /// One an asset whose agent waits: changes when there may be a task.
     arrivals: Mutex<HashMap<String, watch::Sender<()>>>,
@@ -134,6 +148,8 @@ pub struct HubParts {
     pub tasks: TaskTracker,
     /// Ends them.
     pub shutdown: CancellationToken,
+    /// How long sessions wait for what they have lost.
+    pub graces: crate::config::Sessions,
 }
 
 impl Hub {
@@ -148,6 +164,7 @@ impl Hub {
             node: Mutex::new(parts.node),
             tasks: parts.tasks,
             shutdown: parts.shutdown,
+            graces: parts.graces,
             live: Mutex::default(),
             arrivals: Mutex::default(),
         }))
@@ -163,42 +180,29 @@ impl Hub {
             .on("session", &id)
             .at_address(&permit.address.to_string())
             .with(json!({"asset": permit.asset.id, "decision": permit.decision}));
-        match inner.db.open_session(row, permit.slots.clone(), now, entry).await? {
+        match inner.db.open_session(row.clone(), permit.slots.clone(), now, entry).await? {
             Opened::Yes => {}
             Opened::Full(slot) => return Err(OpenError::Full(slot)),
             Opened::Fenced => return Err(OpenError::Fenced),
         }
         let (ending, ended) = watch::channel(None);
-        let parts = Parts {
-            terms: terms(&permit, &id, (cols, rows), now),
-            header: header(&permit, &id, (cols, rows)),
-            owner: permit.user.id.clone(),
-            spool: inner.spool.clone(),
-            db: inner.db.clone(),
-            clock: inner.clock.clone(),
-        };
-        let (session, inbox, outbox) = Session::new(parts, ended);
+        let parts = self.parts(&row, &permit.obligations, header(&permit, &id, (cols, rows)));
+        let (session, doors) = Session::new(parts, ended);
+        let plain = permit.claims.plain;
         let task = RelayTicket {
             user: permit.user.id,
             username: permit.user.username,
-            asset: permit.asset.id.clone(),
+            asset: permit.asset.id,
             session: id.clone(),
             run_as: permit.run_as,
             command: permit.claims.command,
             cols,
             rows,
         };
-        let (user, asset) = (task.user.clone(), task.asset.clone());
-        let live = Live { task, inbox: inbox.clone(), ending, relay: Relay::Waiting(None) };
-        self.live().insert(id.clone(), live);
-        let (hub, ended) = (self.clone(), id.clone());
-        let shutdown = inner.shutdown.clone();
-        inner.tasks.spawn(async move {
-            let _leave = Leave { hub, id: ended };
-            session.run(shutdown).await;
-        });
+        self.live_on(&row, session, doors, ending, (Relay::Waiting(None), Some(task)));
+        let attached = self.attach(&id, plain, false).await;
         // Whoever took the right away while this session was opening did not find it among the live ones.
-        match self.still_stand(&user, &asset).await {
+        match self.still_stand(&row.user_id, &row.asset_id).await {
             Ok(true) => {}
             Ok(false) => {
                 self.end(&id, Reason::Policy);
@@ -209,8 +213,107 @@ impl Hub {
                 return Err(error.into());
             }
         }
-        self.announce(&asset);
-        Ok(Attached { session: id, inbox, outbox })
+        self.announce(&row.asset_id);
+        attached.map_err(|AttachRefused::Gone| OpenError::Fenced)
+    }
+
+    /// Goes on with a session that an earlier life of this node left: its row, and its journal.
+    pub fn go_on(&self, row: &sessions::Model, header: Header, recorder: Recorder) {
+        let obligations = serde_json::from_str(&row.obligations).unwrap_or_else(|error| {
+            // It was written by this program. What it demanded is unknown, so nothing more may be typed.
+            tracing::error!(session = row.id, %error, "a session's obligations cannot be read");
+            Obligations { read_only: true, ..Obligations::default() }
+        });
+        let (ending, ended) = watch::channel(None);
+        let now = self.0.clock.millis();
+        let since = |then: i64| Duration::from_millis(u64::try_from(now - then).unwrap_or(0));
+        let ages = Ages {
+            session: since(row.created_at),
+            recording: since(row.started_at.unwrap_or(row.created_at)),
+        };
+        let parts = self.parts(row, &obligations, header);
+        let (session, doors) = Session::resumed(parts, recorder, ages, ended);
+        self.live_on(row, session, doors, ending, (Relay::Lost, None));
+    }
+
+    fn parts(&self, row: &sessions::Model, obligations: &Obligations, header: Header) -> Parts {
+        let inner = &self.0;
+        Parts {
+            terms: terms(row, obligations, &inner.graces),
+            header,
+            owner: row.user_id.clone(),
+            spool: inner.spool.clone(),
+            db: inner.db.clone(),
+            clock: inner.clock.clone(),
+        }
+    }
+
+    /// Gives a session its place and its task.
+    fn live_on(
+        &self,
+        row: &sessions::Model,
+        session: Session,
+        doors: Doors,
+        ending: watch::Sender<Option<Reason>>,
+        (relay, task): (Relay, Option<RelayTicket>),
+    ) {
+        let live = Live {
+            user: row.user_id.clone(),
+            asset: row.asset_id.clone(),
+            task,
+            doors,
+            ending,
+            relay,
+            sockets: 0,
+            relay_socket: 0,
+            watchers: 0,
+        };
+        self.live().insert(row.id.clone(), live);
+        let leave = Leave { hub: self.clone(), id: row.id.clone() };
+        let shutdown = self.0.shutdown.clone();
+        self.0.tasks.spawn(async move {
+            let _leave = leave;
+            session.run(shutdown).await;
+        });
+    }
+
+    /// Goes on with one's session in another socket, which replaces the one before.
+    pub async fn reattach(&self, session: &str, permit: Permit) -> Result<Attached, AttachRefused> {
+        let own = |live: &Live| live.user == permit.user.id && live.asset == permit.asset.id;
+        if !self.live().get(session).is_some_and(own) {
+            return Err(AttachRefused::Gone);
+        }
+        self.attach(session, false, permit.obligations.read_only).await
+    }
+
+    async fn attach(&self, session: &str, plain: bool, read_only: bool) -> Result<Attached, AttachRefused> {
+        let (socket, inbox) = self.live().get_mut(session).map(Live::next_socket).ok_or(AttachRefused::Gone)?;
+        let outbox = Arc::new(Outbox::for_browser());
+        let here = Event::BrowserHere { socket, plain, read_only };
+        let message = Message::Browser(outbox.clone(), here);
+        inbox.send(message).await.map_err(|_| AttachRefused::Gone)?;
+        Ok(Attached { session: session.to_owned(), socket, inbox, outbox })
+    }
+
+    /// Follows a live session; `who` is for the recording's marker.
+    pub fn watch(&self, session: &str, who: &str) -> Option<Watch> {
+        let (live, inbox) = {
+            let live = self.live();
+            let live = live.get(session)?;
+            (live.doors.live.clone(), live.doors.inbox.clone())
+        };
+        // A session too busy for a marker is watched all the same; the audit has it.
+        let _ = inbox.try_send(Message::Event(Event::Mark(format!("{who} watches"))));
+        self.count_watchers(session, |watchers| watchers.saturating_add(1));
+        Some(Watch { live, hub: self.clone(), session: session.to_owned() })
+    }
+
+    fn count_watchers(&self, session: &str, change: impl FnOnce(u32) -> u32) {
+        let mut live = self.live();
+        let Some(live) = live.get_mut(session) else { return };
+        live.watchers = change(live.watchers);
+        // The next change says it, if this one finds no room.
+        let _ = live.doors.inbox.try_send(Message::Event(Event::Peers(live.watchers)));
     }
 
     async fn still_stand(&self, user: &str, asset: &str) -> Result<bool, DbError> {
@@ -235,94 +338,6 @@ impl Hub {
         self.end_all(reason, |_| true);
     }
 
-    /// Sessions that wait for this agent. Answers when there is one, or after `wait` with none.
-    pub async fn pending(&self, asset: &str, wait: Duration) -> Result<Vec<PendingSession>, TicketRefused> {
-        let deadline = Instant::now() + wait;
-        let mut arrivals = self.arrivals(asset);
-        loop {
-            arrivals.borrow_and_update();
-            let (due, next) = self.take_due(asset);
-            if !due.is_empty() {
-                return self.hand_out(due).await;
-            }
-            let until = next.map_or(deadline, |next| next.min(deadline));
-            let woken = tokio::select! {
-                woken = timeout_at(until, arrivals.changed()) => woken.is_ok(),
-                () = self.0.shutdown.cancelled() => return Ok(Vec::new()),
-            };
-            if !woken && Instant::now() >= deadline {
-                return Ok(Vec::new());
-            }
-        }
-    }
-
-    /// Marks what is due as handed out; also says when the next will be.
-    fn take_due(&self, asset: &str) -> (Vec<RelayTicket>, Option<Instant>) {
-        let (now, mut due, mut next) = (Instant::now(), Vec::new(), None::<Instant>);
-        for live in self.live().values_mut().filter(|live| live.task.asset == asset) {
-            let Relay::Waiting(handed) = &mut live.relay else { continue };
-            match handed.map(|at| at + HAND_OUT_AGAIN).filter(|again| *again > now) {
-                Some(again) => next = Some(next.map_or(again, |next| next.min(again))),
-                None => {
-                    *handed = Some(now);
-                    due.push(live.task.clone());
-                }
-            }
-        }
-        (due, next)
-    }
-
-    async fn hand_out(&self, due: Vec<RelayTicket>) -> Result<Vec<PendingSession>, TicketRefused> {
-        let mut sessions = Vec::with_capacity(due.len());
-        for task in due {
-            let token =
-                self.0.tickets.mint_relay(&task).await.inspect_err(|_| self.take_back(&task.session))?;
-            sessions.push(PendingSession {
-                token,
-                relay_url: format!("{}?session_id={}", self.0.relay_url, task.session),
-                session_id: task.session,
-                cols: task.cols,
-                rows: task.rows,
-                user: task.username,
-                command: task.command,
-                run_as: task.run_as,
-            });
-        }
-        Ok(sessions)
-    }
-
-    /// A task that was not handed out after all waits for the next request.
-    fn take_back(&self, session: &str) {
-        if let Some(live) = self.live().get_mut(session)
-            && matches!(live.relay, Relay::Waiting(_))
-        {
-            live.relay = Relay::Waiting(None);
-        }
-    }
-
-    /// Spends the agent's ticket and gives its socket to the session.
-    pub async fn attach_relay(
-        &self,
-        asset: &str,
-        session: &str,
-        token: &str,
-    ) -> Result<Attached, RelayRefused> {
-        self.0.tickets.redeem_relay(token, asset, session).await?;
-        let inbox = {
-            let mut live = self.live();
-            let live =
-                live.get_mut(session).filter(|live| live.task.asset == asset).ok_or(RelayRefused::Gone)?;
-            if matches!(live.relay, Relay::Open(_)) {
-                return Err(RelayRefused::Taken);
-            }
-            live.relay = Relay::Open(self.0.clock.millis());
-            live.inbox.clone()
-        };
-        let outbox = Arc::new(Outbox::default());
-        inbox.send(Message::Relay(outbox.clone())).await.map_err(|_| RelayRefused::Gone)?;
-        Ok(Attached { session: session.to_owned(), inbox, outbox })
-    }
-
     /// Ends a live session; false when there is none such here.
     pub fn end(&self, session: &str, reason: Reason) -> bool {
         let live = self.live();
@@ -333,45 +348,16 @@ impl Hub {
 
     /// Ends every live session on an asset.
     pub fn end_on_asset(&self, asset: &str, reason: Reason) {
-        self.end_all(reason, |live| live.task.asset == asset);
+        self.end_all(reason, |live| live.asset == asset);
     }
 
     /// Ends every live session of a user.
     pub fn end_of_user(&self, user: &str, reason: Reason) {
-        self.end_all(reason, |live| live.task.user == user);
+        self.end_all(reason, |live| live.user == user);
     }
 
     fn end_all(&self, reason: Reason, which: impl Fn(&Live) -> bool) {
         self.live().values().filter(|live| which(live)).for_each(|live| live.end(reason));
-    }
-
-    /// Sets what an agent says it holds against what is live here. Sessions it should hold and does not
-    /// name are ended; returns those it must end.
-    pub fn reconcile(&self, asset: &str, named: &[String], previous_heartbeat: Option<i64>) -> Vec<String> {
-        let mut unknown: Vec<_> = named.to_vec();
-        for (id, live) in self.live().iter().filter(|(_, live)| live.task.asset == asset) {
-            unknown.retain(|name| name != id);
-            let long_open = match (&live.relay, previous_heartbeat) {
-                (Relay::Open(since), Some(previous)) => since + NAMED_AFTER <= previous,
-                _ => false,
-            };
-            if long_open && !named.contains(id) {
-                live.end(Reason::Error);
-            }
-        }
-        unknown
-    }
-
-    fn announce(&self, asset: &str) {
-        let mut arrivals = lock(&self.0.arrivals);
-        arrivals.retain(|_, sender| sender.receiver_count() > 0);
-        if let Some(sender) = arrivals.get(asset) {
-            sender.send_replace(());
-        }
-    }
-
-    fn arrivals(&self, asset: &str) -> watch::Receiver<()> {
-        lock(&self.0.arrivals).entry(asset.to_owned()).or_insert_with(|| watch::channel(()).0).subscribe()
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {
@@ -412,6 +398,7 @@ fn row(permit: &Permit, id: &str, node: &Node, (cols, rows): (u16, u16), now: i6
         cols: cols.into(),
         rows: rows.into(),
         obligations: serde_json::to_string(&permit.obligations).unwrap_or_default(),
+        ends_at: ends_at(permit, now),
         exit_code: None,
         exit_signal: None,
         created_at: now,
@@ -420,19 +407,25 @@ fn row(permit: &Permit, id: &str, node: &Node, (cols, rows): (u16, u16), now: i6
     }
 }
 
-/// The rulings' own end and that of the obligations bound a session alike.
-fn terms(permit: &Permit, id: &str, (cols, rows): (u16, u16), now: i64) -> Terms {
-    let obligations = &permit.obligations;
-    let until = [obligations.not_after, permit.valid_until].into_iter().flatten().min();
-    let until = until.map(|at| u64::try_from(at - now).unwrap_or(0));
-    let longest = obligations.max_duration.map(Duration::from_secs);
+/// The ruling's own end and those of its obligations bound a session alike.
+fn ends_at(permit: &Permit, now: i64) -> Option<i64> {
+    let longest = permit.obligations.max_duration.and_then(|seconds| i64::try_from(seconds).ok());
+    let longest = longest.map(|seconds| now.saturating_add(seconds.saturating_mul(1000)));
+    [permit.obligations.not_after, permit.valid_until, longest].into_iter().flatten().min()
+}
+
+fn terms(row: &sessions::Model, obligations: &Obligations, graces: &crate::config::Sessions) -> Terms {
+    let side = |side: i64| u16::try_from(side).unwrap_or(1);
+    let longest = row.ends_at.map(|at| u64::try_from(at - row.created_at).unwrap_or(0));
     Terms {
-        id: id.to_owned(),
-        cols,
-        rows,
+        id: row.id.clone(),
+        cols: side(row.cols),
+        rows: side(row.rows),
         read_only: obligations.read_only,
         idle_timeout: obligations.idle_timeout.map(Duration::from_secs),
-        max_duration: [until.map(Duration::from_millis), longest].into_iter().flatten().min(),
+        max_duration: longest.map(Duration::from_millis),
+        detach_grace: graces.detach_grace.0,
+        resume_grace: graces.resume_grace.0,
     }
 }
 

@@ -137,7 +137,6 @@ async fn start(
     let spool = Spool::open(spool_options(&config))?;
     let node = db.begin_node(NODE, clock.millis()).await?;
     let store = open_store(&store_url(&config))?;
-    seal_what_a_crash_left(&db, &spool, &node, &clock).await?;
 
     let origin = config.public_origin();
     let tickets = tickets::Tickets::new(db.clone(), signing.clone(), clock.clone(), &origin);
@@ -147,11 +146,13 @@ async fn start(
         spool: spool.clone(),
         tickets,
         clock: clock.clone(),
-        node,
+        node: node.clone(),
         ws_base: config.ws_base(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
+        graces: config.sessions.clone(),
     });
+    take_up_what_was_left(&db, &spool, &node, &hub, &clock).await?;
     tasks.spawn(uploader(&config, &db, &spool, &store, &signing, &clock).run(shutdown.clone()));
     tasks.spawn(keep_lease(db.clone(), hub.clone(), clock.clone(), shutdown.clone()));
     tasks.spawn(sweep(db.clone(), clock.clone(), shutdown.clone()));
@@ -217,11 +218,13 @@ fn uploader(
     Uploader::new(spool.clone(), store.clone(), Arc::new(ledger), Arc::new(sealer), options)
 }
 
-/// Ends the sessions of this node's earlier lives: their journals are sealed as they stood, their rows say so.
-async fn seal_what_a_crash_left(
+/// Goes on with the sessions of this node's earlier lives that have a journal: they wait for their agents. The
+/// others end, and so does what cannot be gone on with.
+async fn take_up_what_was_left(
     db: &Db,
     spool: &Spool,
     node: &Node,
+    hub: &Hub,
     clock: &Clock,
 ) -> Result<(), ServeError> {
     let recovery = spool.recover().await?;
@@ -236,7 +239,9 @@ async fn seal_what_a_crash_left(
     }
     for journal in recovery.found.iter().filter(|journal| journal.end.is_none()) {
         let session = &journal.header.facts.session;
-        if let Err(error) = spool.seal_interrupted(session, Reason::Error.as_str()).await {
+        if take_up(db, spool, node, hub, &journal.header).await? {
+            tracing::info!(session, "a session goes on; it waits for its agent");
+        } else if let Err(error) = spool.seal_interrupted(session, Reason::Error.as_str()).await {
             tracing::error!(session, %error, "a journal is not sealed; the next start tries again");
         }
     }
@@ -244,6 +249,31 @@ async fn seal_what_a_crash_left(
         end_row(db, clock, &session.id, Reason::Error).await?;
     }
     Ok(())
+}
+
+/// Whether the session of this journal lives, and goes on.
+async fn take_up(
+    db: &Db,
+    spool: &Spool,
+    node: &Node,
+    hub: &Hub,
+    header: &recordings::Header,
+) -> Result<bool, ServeError> {
+    let session = &header.facts.session;
+    let Some(row) = db.session(session).await?.filter(|row| row.ended_at.is_none()) else { return Ok(false) };
+    match spool.resume(session).await {
+        Err(error) => {
+            tracing::error!(session, %error, "a journal cannot be gone on with");
+            Ok(false)
+        }
+        Ok(recorder) => {
+            let lives = db.retake_session(session, node).await?;
+            if lives {
+                hub.go_on(&row, header.clone(), recorder);
+            }
+            Ok(lives)
+        }
+    }
 }
 
 /// Renews the lease. When it has run out what lives no longer counts for the limits, and so ends.

@@ -15,6 +15,7 @@ pub fn routes(app: Arc<App>) -> impl Endpoint<Output = Response> {
     let api = Route::new()
         .at("/tty/ws", get(sockets::browser::open))
         .at("/agent/tty/relay", get(sockets::relay::open))
+        .at("/sessions/:id/live", get(sockets::live::open))
         .nest("/", api::operations());
     Route::new()
         .nest("/api/v1", api)

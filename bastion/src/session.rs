@@ -1,9 +1,9 @@
 //! One live terminal: record, then show. Receives what happened, asks the machine, does what it says.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use openapi::frames::{Control, Frame};
-use recordings::{Exit as RecordedExit, Header, Kind, Recorder, RecorderError, Spool, SpoolError};
+use recordings::{Exit as RecordedExit, Header, Kind, Live, LiveError, Recorder, RecorderError, Spool, SpoolError};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 mod machine;
 mod outbox;
+mod reason;
 
-pub use machine::{Event, Reason, Terms};
+pub use machine::{Event, Terms, restarting};
 pub use outbox::{Close, Next, Outbox};
+pub use reason::Reason;
 
 use crate::{
     clock::Clock,
@@ -25,7 +27,8 @@ use crate::{
         recordings as rows, sessions,
     },
 };
-use machine::{Action, Exit, FAREWELL, Machine};
+use machine::{Action, FAREWELL, Machine, Screen, Status};
+use reason::Exit;
 
 /// Messages that may wait for a session; its sockets wait when it is full, and stop reading.
 pub const INBOX: usize = 64;
@@ -33,6 +36,10 @@ pub const INBOX: usize = 64;
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
 /// Messages taken at once, so that what came together is recorded in one write.
 const BATCH: usize = 32;
+/// Journal bytes after which the screen is drawn on ahead of need, so that drawing it when asked is quick.
+const DRAW_AHEAD: u64 = 4 << 20;
+/// Drawing ahead rests this many times as long as it worked: a flood must not cost a processor twice.
+const REST: u32 = 9;
 
 /// Why a session could not be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +59,20 @@ enum RecordError {
 /// What reaches a session.
 #[derive(Debug)]
 pub enum Message {
-    /// The agent's socket is here; frames for it go to this outbox.
-    Relay(Arc<Outbox>),
+    /// A browser's socket is here; frames for it go to this outbox. The event tells the machine.
+    Browser(Arc<Outbox>, Event),
+    /// The agent's socket is here, likewise.
+    Relay(Arc<Outbox>, Event),
     /// Anything else.
     Event(Event),
+}
+
+/// Work on the screen, one at a time: for a browser, or ahead of need.
+type Drawing = Pin<Box<dyn Future<Output = Drawn> + Send + Sync>>;
+
+enum Drawn {
+    For(u32, Result<recordings::Redraw, LiveError>),
+    Ahead(Result<u64, LiveError>),
 }
 
 /// A session's task.
@@ -64,12 +81,23 @@ pub struct Session {
     inbox: mpsc::Receiver<Message>,
     /// Set by whoever ends the session; never waits behind messages.
     ending: watch::Receiver<Option<Reason>>,
-    browser: Arc<Outbox>,
+    browser: Option<Arc<Outbox>>,
     relay: Option<Arc<Outbox>>,
     recorder: Option<Recorder>,
+    /// The recording, for whoever follows it.
+    live: watch::Sender<Option<Live>>,
+    drawing: Option<Drawing>,
+    /// A browser that waits for its screen.
+    wants_screen: Option<u32>,
+    drawn_at: Instant,
+    draw_ahead_from: Instant,
+    status: watch::Sender<Option<Status>>,
     header: Header,
-    opened: Instant,
-    /// When the recording began; its times count from here.
+    /// When this start of the bastion took the session up, and how long it had lived by then.
+    taken_up: Instant,
+    age: Duration,
+    /// The recording's time when `taken_up`, or when it began.
+    recorded: Duration,
     begun: Instant,
     spool: Spool,
     db: Db,
@@ -93,63 +121,156 @@ pub struct Parts {
     pub clock: Clock,
 }
 
+/// How long a session that is taken up again has lived.
+pub struct Ages {
+    /// Since it was opened.
+    pub session: Duration,
+    /// Since its recording began.
+    pub recording: Duration,
+}
+
+/// The ways to a session.
+pub struct Doors {
+    /// For sockets.
+    pub inbox: mpsc::Sender<Message>,
+    /// Its recording, once it has begun.
+    pub live: watch::Receiver<Option<Live>>,
+}
+
 impl Session {
-    /// A session, the way to it, and what its browser is to be sent. `ending` ends it.
-    pub fn new(
+    /// A session, and the ways to it. `ending` ends it.
+    pub fn new(parts: Parts, ending: watch::Receiver<Option<Reason>>) -> (Self, Doors) {
+        let machine = Machine::new(parts.terms.clone());
+        Self::made(parts, machine, Duration::ZERO, ending)
+    }
+
+    /// A session that an earlier start of the bastion left, and its journal.
+    pub fn resumed(
         parts: Parts,
+        recorder: Recorder,
+        ages: Ages,
         ending: watch::Receiver<Option<Reason>>,
-    ) -> (Self, mpsc::Sender<Message>, Arc<Outbox>) {
+    ) -> (Self, Doors) {
+        let (cols, rows) = recorder.size();
+        let terms = Terms { cols, rows, ..parts.terms.clone() };
+        let machine = Machine::resumed(terms, recorder.output_offset(), ages.session);
+        let (mut session, doors) = Self::made(parts, machine, ages.session, ending);
+        session.recorded = recorder.last_at().max(ages.recording);
+        session.live.send_replace(Some(recorder.live()));
+        session.recorder = Some(recorder);
+        (session, doors)
+    }
+
+    fn made(
+        parts: Parts,
+        machine: Machine,
+        age: Duration,
+        ending: watch::Receiver<Option<Reason>>,
+    ) -> (Self, Doors) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let browser = Arc::new(Outbox::for_browser());
+        let (live, follow) = watch::channel(None);
         let now = Instant::now();
         let session = Self {
-            machine: Machine::new(parts.terms),
+            machine,
             inbox,
             ending,
-            browser: browser.clone(),
+            browser: None,
             relay: None,
             recorder: None,
+            live,
+            drawing: None,
+            wants_screen: None,
+            drawn_at: now,
+            draw_ahead_from: now,
+            status: watch::channel(None).0,
             header: parts.header,
-            opened: now,
+            taken_up: now,
+            age,
+            recorded: Duration::ZERO,
             begun: now,
             spool: parts.spool,
             db: parts.db,
             clock: parts.clock,
             owner: parts.owner,
         };
-        (session, sender, browser)
+        (session, Doors { inbox: sender, live: follow })
     }
 
-    /// Runs the session to its end; `shutdown` ends it.
+    /// Runs the session to its end; `shutdown` hands it over to the next start.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let statuses = keep_status(
+            self.db.clone(),
+            self.header.facts.session.clone(),
+            self.status.subscribe(),
+        );
+        tokio::select! {
+            () = self.live_on(shutdown) => {}
+            () = statuses => {}
+        }
+    }
+
+    async fn live_on(&mut self, shutdown: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         while !self.machine.is_over() {
             self.receive(&mut batch, &shutdown).await;
             let mut actions = Vec::with_capacity(batch.len() * 3);
             for message in batch.drain(..) {
                 match message {
-                    Message::Event(event) => actions.extend(self.machine.on(event, self.opened.elapsed())),
-                    Message::Relay(outbox) => self.relay = Some(outbox),
+                    Message::Event(event) => actions.extend(self.machine.on(event, self.now())),
+                    Message::Browser(outbox, event) => {
+                        // What was decided so far is for the socket before.
+                        actions.extend(self.machine.on(event, self.now()));
+                        self.perform(std::mem::take(&mut actions)).await;
+                        self.browser = Some(outbox);
+                    }
+                    Message::Relay(outbox, event) => {
+                        self.perform(std::mem::take(&mut actions)).await;
+                        self.take_relay(outbox, event).await;
+                    }
                 }
             }
             self.perform(actions).await;
         }
     }
 
-    /// Waits for messages, the next deadline or the end of the bastion.
+    /// The old relay hears of it, the new one what the machine says to it.
+    async fn take_relay(&mut self, outbox: Arc<Outbox>, event: Event) {
+        let actions = self.machine.on(event, self.now());
+        let split = actions.iter().take_while(|action| matches!(action, Action::DropRelay(_))).count();
+        let (to_the_old, to_the_new) = actions.split_at(split);
+        self.perform(to_the_old.to_vec()).await;
+        self.relay = Some(outbox);
+        self.perform(to_the_new.to_vec()).await;
+    }
+
+    /// Since the session was opened.
+    fn now(&self) -> Duration {
+        self.age + self.taken_up.elapsed()
+    }
+
+    /// Waits for messages, the next deadline, a screen or the end of the bastion.
     async fn receive(&mut self, batch: &mut Vec<Message>, shutdown: &CancellationToken) {
-        let deadline = self.machine.next_deadline().map(|at| self.opened + at);
+        self.draw_next();
+        let deadline = self.machine.next_deadline().map(|at| self.taken_up + at.saturating_sub(self.age));
+        let look_again = self.is_behind().then_some(self.draw_ahead_from);
         let tick = async {
-            match deadline {
+            match [deadline, look_again].into_iter().flatten().min() {
                 Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let drawing = async {
+            match &mut self.drawing {
+                Some(drawing) => drawing.await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             ending = asked_to_end(&mut self.ending) => batch.push(Message::Event(Event::End(ending))),
+            () = shutdown.cancelled() => batch.push(Message::Event(Event::HandOver)),
+            drawn = drawing => self.on_drawn(drawn, batch),
             _ = self.inbox.recv_many(batch, BATCH) => {}
             () = tick => batch.push(Message::Event(Event::Tick)),
-            () = shutdown.cancelled() => batch.push(Message::Event(Event::End(Reason::Error))),
         }
     }
 
@@ -163,6 +284,23 @@ impl Session {
             let failure = self.machine.recorder_failed();
             return self.deliver(failure).await;
         }
+        let mut actions = actions.into_iter();
+        while let Some(action) = actions.next() {
+            if let Action::Replay { socket, from, to } = action {
+                if !self.replay(from, to).await {
+                    let mut instead = self.machine.on(Event::NoReplay(socket), self.now());
+                    // It gets a screen; what was decided to be shown before it is not for it.
+                    instead.extend(actions.filter(|action| !is_output(action)));
+                    return self.perform_recorded(instead).await;
+                }
+            } else {
+                self.deliver(action).await;
+            }
+        }
+    }
+
+    /// What is left of a batch that is recorded already.
+    async fn perform_recorded(&mut self, actions: Vec<Action>) {
         for action in actions {
             self.deliver(action).await;
         }
@@ -172,21 +310,9 @@ impl Session {
         if actions.contains(&Action::Begin) {
             self.begin().await?;
         }
-        let at = self.begun.elapsed();
-        let kinds = actions.iter().filter_map(|action| match action {
-            Action::RecordOutput { offset, bytes } => {
-                Some(Kind::Output { offset: *offset, bytes: bytes.clone() })
-            }
-            Action::RecordSize { offset, cols, rows } => {
-                Some(Kind::Resize { offset: *offset, cols: *cols, rows: *rows })
-            }
-            Action::Begin
-            | Action::ToBrowser(_)
-            | Action::ToRelay(_)
-            | Action::BrowserEnding
-            | Action::Finish { .. } => None,
-        });
-        let events: Vec<_> = kinds.map(|kind| recordings::Event { at, kind }).collect();
+        let at = self.recorded + self.begun.elapsed();
+        let event = |kind| recordings::Event { at, kind };
+        let events: Vec<_> = actions.iter().filter_map(recorded).map(event).collect();
         if events.is_empty() {
             return Ok(());
         }
@@ -198,7 +324,9 @@ impl Session {
         self.begun = Instant::now();
         self.header.timestamp = now.div_euclid(1000);
         self.header.facts.started = crate::clock::rfc3339(now);
-        self.recorder = Some(self.spool.start(self.header.clone()).await?);
+        let recorder = self.spool.start(self.header.clone()).await?;
+        self.live.send_replace(Some(recorder.live()));
+        self.recorder = Some(recorder);
         self.db.keep_recording(rows::Model::begun(&self.header.facts.session, now)).await?;
         self.db.start_session(&self.header.facts.session, now).await?;
         Ok(())
@@ -206,17 +334,104 @@ impl Session {
 
     async fn deliver(&mut self, action: Action) {
         match action {
-            Action::Begin | Action::RecordOutput { .. } | Action::RecordSize { .. } => {}
-            Action::ToBrowser(frame) => self.browser.push(frame),
-            Action::ToRelay(frame) => {
-                if let Some(relay) = &self.relay {
-                    relay.push(frame);
+            Action::Begin
+            | Action::RecordOutput { .. }
+            | Action::RecordSize { .. }
+            | Action::RecordGap { .. }
+            | Action::Mark(_)
+            | Action::Replay { .. } => {}
+            Action::ToBrowser(frame) => push(self.browser.as_ref(), frame),
+            Action::ToRelay(frame) => push(self.relay.as_ref(), frame),
+            Action::Draw(socket) => self.wants_screen = Some(socket),
+            Action::DropBrowser(close) => {
+                if let Some(browser) = self.browser.take() {
+                    browser.close([], close, Instant::now());
                 }
             }
-            Action::BrowserEnding => self.browser.ending(),
+            Action::DropRelay(close) => {
+                if let Some(relay) = self.relay.take() {
+                    relay.close([], close, Instant::now());
+                }
+            }
+            Action::BrowserEnding => {
+                if let Some(browser) = &self.browser {
+                    browser.ending();
+                }
+            }
+            Action::Tell(status) => {
+                self.status.send_replace(Some(status));
+            }
+            Action::HandOver => self.hand_over(),
             Action::Finish { reason, exit, browser, relay } => {
                 self.finish(reason, exit, browser, relay).await;
             }
+        }
+    }
+
+    /// Sends the browser what it lacks, as it is recorded; false when that is not to be had.
+    async fn replay(&mut self, from: u64, to: u64) -> bool {
+        let (Some(browser), Some(recorder)) = (&self.browser, &self.recorder) else { return true };
+        let replayed = match recorder.live().replay(from, to).await {
+            Ok(replayed) => replayed,
+            Err(error) => {
+                tracing::error!(session = self.header.facts.session, %error, "a recording is not read back");
+                None
+            }
+        };
+        let Some(kinds) = replayed else { return false };
+        kinds.into_iter().filter_map(shown).for_each(|frame| browser.push(frame));
+        true
+    }
+
+    /// Begins to draw the screen if somebody waits for it, or if drawing has fallen far behind.
+    fn draw_next(&mut self) {
+        if self.drawing.is_some() {
+            return;
+        }
+        let Some(live) = self.recorder.as_ref().map(Recorder::live) else { return };
+        if let Some(socket) = self.wants_screen.take() {
+            self.drawing = Some(Box::pin(async move { Drawn::For(socket, live.screen().await) }));
+        } else if self.is_behind() && Instant::now() >= self.draw_ahead_from {
+            self.drawing = Some(Box::pin(async move { Drawn::Ahead(live.advance(DRAW_AHEAD).await) }));
+        } else {
+            return;
+        }
+        self.drawn_at = Instant::now();
+    }
+
+    fn is_behind(&self) -> bool {
+        self.drawing.is_none()
+            && self.recorder.as_ref().is_some_and(|recorder| recorder.live().behind() > DRAW_AHEAD)
+    }
+
+    fn on_drawn(&mut self, drawn: Drawn, batch: &mut Vec<Message>) {
+        self.drawing = None;
+        self.draw_ahead_from = Instant::now() + self.drawn_at.elapsed() * REST;
+        match drawn {
+            Drawn::For(socket, Ok(redraw)) => {
+                let recordings::Redraw { offset, cols, rows, bytes, .. } = redraw;
+                let screen = Screen { offset, cols, rows, bytes };
+                batch.push(Message::Event(Event::Drawn(socket, screen)));
+            }
+            Drawn::Ahead(Ok(_)) => {}
+            Drawn::For(_, Err(error)) => {
+                // Without a screen the browser would wait for ever.
+                tracing::error!(session = self.header.facts.session, %error, "the screen is not drawn");
+                batch.push(Message::Event(Event::End(Reason::RecordingFailed)));
+            }
+            Drawn::Ahead(Err(error)) => {
+                tracing::warn!(session = self.header.facts.session, %error, "the screen is not drawn ahead");
+            }
+        }
+    }
+
+    /// Recording and row stay as they are: the next start of the bastion goes on with them.
+    fn hand_over(&mut self) {
+        self.inbox.close();
+        self.recorder = None;
+        let now = Instant::now();
+        for outbox in [&self.browser, &self.relay].into_iter().flatten() {
+            outbox.close([], restarting(), now);
         }
     }
 
@@ -227,7 +442,7 @@ impl Session {
         if let Some(recorder) = self.recorder.take() {
             let recorded =
                 exit.as_ref().map(|exit| RecordedExit { code: exit.code, signal: exit.signal.clone() });
-            let finishing = recorder.finish(self.begun.elapsed(), reason.as_str(), recorded);
+            let finishing = recorder.finish(self.recorded + self.begun.elapsed(), reason.as_str(), recorded);
             let finished = timeout(RECORD_WITHIN, finishing).await.map_err(|_| RecordError::TooSlow);
             if let Err(error) = finished.and_then(|finished| Ok(finished?)) {
                 // The journal stays as it stands; the next start seals it.
@@ -240,7 +455,9 @@ impl Session {
         // Who may no longer see it gets none of what waits; the shell gets no more input in any case.
         let cut_off = matches!(reason, Reason::EndedByAdmin | Reason::Policy | Reason::RecordingFailed);
         let now = Instant::now();
-        self.browser.close(farewell, browser, if cut_off { now } else { now + FAREWELL });
+        if let Some(outbox) = &self.browser {
+            outbox.close(farewell, browser, if cut_off { now } else { now + FAREWELL });
+        }
         if let Some(outbox) = &self.relay {
             outbox.close([], relay, now);
         }
@@ -271,6 +488,65 @@ impl Session {
             pause = (pause * 2).min(Duration::from_secs(5));
         }
     }
+}
+
+/// What an action adds to the recording.
+fn recorded(action: &Action) -> Option<Kind> {
+    match action {
+        Action::RecordOutput { offset, bytes } => Some(Kind::Output { offset: *offset, bytes: bytes.clone() }),
+        Action::RecordSize { offset, cols, rows } => {
+            Some(Kind::Resize { offset: *offset, cols: *cols, rows: *rows })
+        }
+        Action::RecordGap { lost } => Some(Kind::Gap { lost: *lost }),
+        Action::Mark(label) => Some(Kind::Marker(label.clone())),
+        Action::Begin
+        | Action::ToBrowser(_)
+        | Action::Replay { .. }
+        | Action::Draw(_)
+        | Action::DropBrowser(_)
+        | Action::ToRelay(_)
+        | Action::DropRelay(_)
+        | Action::BrowserEnding
+        | Action::Tell(_)
+        | Action::HandOver
+        | Action::Finish { .. } => None,
+    }
+}
+
+/// What a browser is shown of a recording.
+fn shown(kind: Kind) -> Option<Frame> {
+    match kind {
+        Kind::Output { offset, bytes } => Some(Frame::Data { offset, bytes }),
+        Kind::Resize { offset, cols, rows } => Some(Frame::Resized { offset, cols, rows }),
+        Kind::Input { .. } | Kind::Marker(_) | Kind::Gap { .. } | Kind::Exit(_) => None,
+    }
+}
+
+fn is_output(action: &Action) -> bool {
+    matches!(action, Action::ToBrowser(Frame::Data { .. } | Frame::Resized { .. }) | Action::Replay { .. })
+}
+
+fn push(outbox: Option<&Arc<Outbox>>, frame: Frame) {
+    if let Some(outbox) = outbox {
+        outbox.push(frame);
+    }
+}
+
+/// Writes where the session stands whenever that changes, the newest only. Returns when nobody will change it.
+async fn keep_status(db: Db, session: String, mut status: watch::Receiver<Option<Status>>) {
+    while status.changed().await.is_ok() {
+        let Some(now) = *status.borrow_and_update() else { continue };
+        let mut pause = Duration::from_millis(100);
+        while let Err(error) = db.set_session_status(&session, now.as_str()).await {
+            tracing::warn!(session, %error, "where the session stands is not written yet");
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+            if status.has_changed().unwrap_or(true) {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// Ends a session that lives by its row only: its task is gone, as after a crash.

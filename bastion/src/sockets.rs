@@ -1,6 +1,6 @@
 //! What HTTP cannot say: close codes, pings, size limits, origin. One pump for every framed socket.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{
@@ -20,12 +20,15 @@ use tokio::{
 
 use crate::{
     api::error::ApiError,
+    hub::Attached,
     session::{Close, Event, Message, Next, Outbox},
 };
 
 pub mod browser;
+pub mod live;
 mod plain;
 pub mod relay;
+mod watch;
 
 /// How often every socket is pinged.
 const PING: Duration = Duration::from_secs(15);
@@ -75,8 +78,8 @@ fn require_upgrade(request: &Request) -> Result<(), ApiError> {
 /// How a socket's messages become the session's events.
 #[derive(Clone, Copy)]
 struct Side {
-    frame: fn(Frame) -> Event,
-    gone: fn(Option<Close>) -> Event,
+    frame: fn(u32, Frame) -> Event,
+    gone: fn(u32, Option<Close>) -> Event,
 }
 
 const BROWSER: Side = Side { frame: Event::Browser, gone: Event::BrowserGone };
@@ -84,19 +87,21 @@ const RELAY: Side = Side { frame: Event::Relay, gone: Event::RelayGone };
 
 /// Carries frames both ways until either end is done. Reading and writing go on side by side: a client
 /// that stops reading can still type.
-async fn pump(socket: WebSocketStream, side: Side, inbox: mpsc::Sender<Message>, outbox: Arc<Outbox>) {
+async fn pump(socket: WebSocketStream, side: Side, attached: Attached) {
+    let Attached { socket: number, inbox, outbox, .. } = attached;
     let (sink, mut stream) = socket.split();
     {
-        let read = read(&mut stream, side, &inbox, &outbox);
+        let into = |frame| (side.frame)(number, frame);
+        let read = read(&mut stream, into, &inbox, &outbox);
         let write = write(sink, &outbox);
         tokio::pin!(read, write);
         tokio::select! {
             fault = &mut read => {
-                leave(&inbox, (side.gone)(fault)).await;
+                leave(&inbox, (side.gone)(number, fault)).await;
                 // The session may have a last word, if the socket still takes one.
                 let _ = timeout(LAST_WORD, write).await;
             }
-            () = &mut write => leave(&inbox, (side.gone)(None)).await,
+            () = &mut write => leave(&inbox, (side.gone)(number, None)).await,
         }
     }
     hear_out(&mut stream).await;
@@ -116,7 +121,7 @@ async fn leave(inbox: &mpsc::Sender<Message>, gone: Event) {
 /// Reads until the socket ends. Returns the fault, if the other end broke the protocol.
 async fn read(
     stream: &mut SplitStream<WebSocketStream>,
-    side: Side,
+    into: impl Fn(Frame) -> Event,
     inbox: &mpsc::Sender<Message>,
     outbox: &Outbox,
 ) -> Option<Close> {
@@ -144,7 +149,7 @@ async fn read(
                 if let Frame::Ack(taken) = frame {
                     outbox.acknowledged(taken);
                 }
-                let over = inbox.send(Message::Event((side.frame)(frame))).await.is_err();
+                let over = inbox.send(Message::Event(into(frame))).await.is_err();
                 // A session that is over may still have a word for this socket.
                 if over && outbox.deadline().is_none() {
                     return None;

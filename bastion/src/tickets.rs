@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use openapi::ticket::{
-    BROWSER_TYP, BrowserClaims, MAX_LIFETIME, RELAY_TYP, RelayClaims, TicketError, browser_audience,
+    BROWSER_TYP, BrowserClaims, MAX_LIFETIME, Mode, RELAY_TYP, RelayClaims, TicketError, browser_audience,
     relay_audience, verify_browser, verify_relay,
 };
 
@@ -60,6 +60,8 @@ pub struct BrowserTicket<'a> {
     pub rows: u16,
     /// Instead of the login shell.
     pub command: Option<&'a str>,
+    /// Back to this session, and to do what.
+    pub back_to: Option<(&'a str, Mode)>,
 }
 
 /// What an agent's ticket is for.
@@ -106,8 +108,8 @@ impl Tickets {
             cols: ask.cols,
             rows: ask.rows,
             command: ask.command.map(str::to_owned),
-            sid: None,
-            mode: None,
+            sid: ask.back_to.map(|(session, _)| session.to_owned()),
+            mode: ask.back_to.map(|(_, mode)| mode),
             plain: ask.plain,
         };
         let row = tickets::Model {

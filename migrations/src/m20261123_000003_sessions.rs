@@ -107,6 +107,7 @@ async fn sessions(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(count("cols"))
         .col(count("rows"))
         .col(document(manager, "obligations"))
+        .col(instant_or_null("ends_at"))
         .col(number_or_null("exit_code"))
         .col(name_or_null("exit_signal", 32))
         .col(instant("created_at"))

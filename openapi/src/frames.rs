@@ -26,6 +26,8 @@ pub mod close {
     pub const TOO_BIG: u16 = 1009;
     /// To an agent: the bastion restarts in order; resume.
     pub const RESTART: u16 = 1012;
+    /// To a browser that fell too far behind: it may come back.
+    pub const TRY_AGAIN: u16 = 1013;
     /// The protocol was broken.
     pub const PROTOCOL: u16 = 4400;
     /// A bad or used ticket.

@@ -94,26 +94,32 @@ impl Authorize {
             command: checked_command(command.0)?,
             reason: checked_reason(reason.0)?,
             plain: flag("plain", plain.0)?,
+            back_to: None,
         };
-        if let Some(wait) = app.limits.denials.blocked(user.id()) {
-            return Err(ApiError::rate_limited(wait));
-        }
-        app.limits.tickets.check(user.id()).map_err(|wait| ApiError::rate_limited(wait.0))?;
-        let credential = user.credential.reference();
-        let asker = Asker { user: &user.row, address: user.address, credential: &credential };
-        let issued = app.access.issue(&asker, &ask).await.map_err(|error| {
-            if matches!(error, Refused::NotAvailable { .. } | Refused::Guard { .. }) {
-                app.limits.denials.failed(user.id());
-            }
-            refusal(error)
-        })?;
-        Ok(Answer::Ticket(Json(Authorized {
-            token: issued.token,
-            ws_url: format!("{}/api/v1/tty/ws", app.config.ws_base()),
-            expires_in: issued.expires_in,
-            session: Proposed { command: ask.command.into(), cols: ask.cols, rows: ask.rows },
-        })))
+        Ok(Answer::Ticket(Json(issued(app, &user, ask).await?)))
     }
+}
+
+/// Has the chain rule, within the caller's limits, and mints the ticket.
+pub async fn issued(app: &App, user: &User, ask: Ask) -> Result<Authorized, ApiError> {
+    if let Some(wait) = app.limits.denials.blocked(user.id()) {
+        return Err(ApiError::rate_limited(wait));
+    }
+    app.limits.tickets.check(user.id()).map_err(|wait| ApiError::rate_limited(wait.0))?;
+    let credential = user.credential.reference();
+    let asker = Asker { user: &user.row, address: user.address, credential: &credential };
+    let issued = app.access.issue(&asker, &ask).await.map_err(|error| {
+        if matches!(error, Refused::NotAvailable { .. } | Refused::Guard { .. }) {
+            app.limits.denials.failed(user.id());
+        }
+        refusal(error)
+    })?;
+    Ok(Authorized {
+        token: issued.token,
+        ws_url: format!("{}/api/v1/tty/ws", app.config.ws_base()),
+        expires_in: issued.expires_in,
+        session: Proposed { command: ask.command.into(), cols: ask.cols, rows: ask.rows },
+    })
 }
 
 /// A side of a terminal.

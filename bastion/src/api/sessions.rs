@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use openapi::ticket::Mode;
 use poem::web::Data;
 use poem_openapi::{
     Object, OpenApi,
@@ -12,15 +13,18 @@ use poem_openapi::{
 use super::{
     Chapter,
     assets::Gone,
+    authorize::{Authorized, issued},
     callers::{Role, User, actor},
     error::ApiError,
     lists::{self, list_of, page},
     nullable::Nullable,
 };
 use crate::{
+    access::Ask,
     app::App,
     clock::rfc3339,
     db::{DbError, audit::Entry, sessions},
+    hub::Watch,
     session::{Reason, end_row},
 };
 
@@ -124,6 +128,41 @@ impl Sessions {
         show(app, vec![session]).await?.pop().map(Json).ok_or_else(ApiError::not_found)
     }
 
+    /// Come back to one's session
+    ///
+    /// A ticket for one more socket to a session that lives: to type (`control`; the socket before is closed
+    /// with 4409) or only to look (`watch`). The chain rules again. 409 `ended`, with `end_reason`, when it is over.
+    #[oai(path = "/sessions/:id/reattach", method = "get")]
+    async fn reattach(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        caller: User,
+        id: Path<String>,
+        mode: Query<Option<String>>,
+    ) -> Result<Json<Authorized>, ApiError> {
+        caller.require_same_site()?;
+        let mode = match mode.0.as_deref() {
+            None | Some("control") => Mode::Control,
+            Some("watch") => Mode::Watch,
+            Some(_) => return Err(ApiError::invalid_field("mode", "must be control or watch")),
+        };
+        let session = seen(app, &caller, &id.0).await?;
+        if session.user_id != caller.id() {
+            return Err(ApiError::not_found());
+        }
+        require_live(&session)?;
+        let ask = Ask {
+            asset: session.asset_id,
+            cols: side(session.cols),
+            rows: side(session.rows),
+            command: session.command,
+            reason: None,
+            plain: false,
+            back_to: Some((session.id, mode)),
+        };
+        Ok(Json(issued(app, &caller, ask).await?))
+    }
+
     /// End a session
     ///
     /// One's own, or any for an admin; within a second. 409 `ended` when it is over.
@@ -139,10 +178,7 @@ impl Sessions {
         if !own && caller.role < Role::Admin {
             return Err(ApiError::forbidden());
         }
-        if session.ended_at.is_some() {
-            let error = ApiError::conflict("ended", "The session is over.");
-            return Err(error.with("end_reason", session.end_reason));
-        }
+        require_live(&session)?;
         let entry = Entry::new(app.clock.millis(), actor(&caller), "session.terminate")
             .on("session", &id.0)
             .at_address(&caller.address.to_string());
@@ -153,6 +189,24 @@ impl Sessions {
         }
         Ok(Gone::Done)
     }
+}
+
+/// What is over cannot be ended, nor come back to.
+fn require_live(session: &sessions::Model) -> Result<(), ApiError> {
+    if session.ended_at.is_none() {
+        return Ok(());
+    }
+    let error = ApiError::conflict("ended", "The session is over.");
+    Err(error.with("end_reason", session.end_reason.clone()))
+}
+
+/// A hold on a live session that the caller may see; who looks on is written down first.
+pub async fn watch(app: &App, caller: &User, session: &sessions::Model) -> Result<Watch, ApiError> {
+    require_live(session)?;
+    app.note_watching(&session.id, caller.id(), &caller.address.to_string()).await?;
+    let watch = app.hub.watch(&session.id, &caller.row.username);
+    // Its row says that it lives, its task has just ended, or another node has it.
+    watch.ok_or_else(|| ApiError::conflict("ended", "The session is not live here."))
 }
 
 /// Whose sessions to list: everybody's (`Some(None)`), somebody's, or nobody's.
@@ -200,12 +254,15 @@ impl Names {
     }
 }
 
+fn side(side: i64) -> u16 {
+    u16::try_from(side).unwrap_or_default()
+}
+
 async fn show(app: &App, rows: Vec<sessions::Model>) -> Result<Vec<SessionItem>, ApiError> {
     let names = Names::of(app, &rows).await?;
     let recordings = app.db.recordings_of(rows.iter().map(|row| row.id.clone()).collect()).await?;
     let mut states: HashMap<_, _> =
         recordings.into_iter().map(|recording| (recording.session_id, recording.state)).collect();
-    let side = |side: i64| u16::try_from(side).unwrap_or_default();
     let items = rows.into_iter().map(|row| SessionItem {
         user: names.user(&row),
         asset: names.asset(&row),

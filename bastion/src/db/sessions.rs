@@ -41,6 +41,8 @@ pub struct Model {
     pub rows: i64,
     /// JSON object: what the policies demand while it lives.
     pub obligations: String,
+    /// UTC milliseconds: it must end then at the latest.
+    pub ends_at: Option<i64>,
     /// Of the shell.
     pub exit_code: Option<i64>,
     /// Of the shell.
@@ -130,6 +132,31 @@ impl Db {
         };
         row.update(&self.connection).await?;
         Ok(())
+    }
+
+    /// Where a session that lives stands now.
+    pub async fn set_session_status(&self, id: &str, status: &'static str) -> Result<(), DbError> {
+        Entity::update_many()
+            .col_expr(Column::Status, Expr::value(status))
+            .filter(Column::Id.eq(id))
+            .filter(Column::EndedAt.is_null())
+            .exec(&self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// A session that an earlier life of its node left goes on in this one: it counts for the limits again,
+    /// whatever they are now. False when it has ended meanwhile.
+    pub async fn retake_session(&self, id: &str, node: &super::slots::Node) -> Result<bool, DbError> {
+        let changed = Entity::update_many()
+            .col_expr(Column::NodeEpoch, Expr::value(node.epoch))
+            .col_expr(Column::Status, Expr::value("resuming"))
+            .filter(Column::Id.eq(id))
+            .filter(Column::NodeId.eq(&node.id))
+            .filter(Column::EndedAt.is_null())
+            .exec(&self.connection)
+            .await?;
+        Ok(changed.rows_affected == 1)
     }
 
     /// Ends a session; false when it had ended before.

@@ -1,109 +1,30 @@
 //! One terminal session as a pure machine: what happened goes in, what must be done comes out. It keeps the
 //! offsets, the credit and the deadlines, and knows no socket, no file and no clock.
+//!
+//! Two ends come and go: a browser (the one that types; watchers read the recording and are not known here) and
+//! the agent's relay. Each socket has a number, so that what an old one still says is not taken for the new one's.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use openapi::{
-    agents::clean,
-    frames::{Control, Frame, INPUT_WINDOW, OUTPUT_WINDOW, close},
+use openapi::frames::{Control, Frame, close};
+
+use super::{
+    outbox::Close,
+    reason::{Exit, Reason},
 };
 
-use super::outbox::Close;
+mod browser;
+mod deadlines;
+mod input;
+mod relay;
 
-/// How long a session waits for its agent.
-const AGENT_WITHIN: Duration = Duration::from_secs(20);
-/// How long before a deadline the user is warned.
-const WARNING: Duration = Duration::from_secs(60);
-/// How long a shell that is ending may take to say how.
-const EXIT_WITHIN: Duration = Duration::from_secs(15);
-/// The longest name of a signal that is kept, in characters.
-const SIGNAL_MAX: usize = 32;
-/// How long a browser has for the rest, once the shell is ending.
-pub const FAREWELL: Duration = Duration::from_secs(10);
+use browser::Browser;
+pub use deadlines::FAREWELL;
+use input::Input;
+use relay::Relay;
 
-/// Why a session ended: the contract's `end_reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The shell exited.
-    Exit,
-    /// Its user closed it.
-    Closed,
-    /// No key was typed for too long.
-    Idle,
-    /// It lived as long as it may.
-    MaxTime,
-    /// An admin ended it.
-    EndedByAdmin,
-    /// Its user may no longer have it.
-    Policy,
-    /// The agent's socket went.
-    HostGone,
-    /// The agent never came.
-    NoAgent,
-    /// The recorder failed.
-    RecordingFailed,
-    /// Somebody broke the protocol, or the bastion failed.
-    Error,
-}
-
-impl Reason {
-    /// As stored and published.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::Exit => "exit",
-            Reason::Closed => "closed",
-            Reason::Idle => "idle",
-            Reason::MaxTime => "max_time",
-            Reason::EndedByAdmin => "ended_by_admin",
-            Reason::Policy => "policy",
-            Reason::HostGone => "host_gone",
-            Reason::NoAgent => "no_agent",
-            Reason::RecordingFailed => "recording_failed",
-            Reason::Error => "error",
-        }
-    }
-
-    /// The status the session's row ends with.
-    pub fn status(self) -> &'static str {
-        match self {
-            Reason::Exit
-            | Reason::Closed
-            | Reason::Idle
-            | Reason::MaxTime
-            | Reason::EndedByAdmin
-            | Reason::Policy => "closed",
-            Reason::HostGone | Reason::NoAgent | Reason::RecordingFailed | Reason::Error => "error",
-        }
-    }
-
-    fn close(self) -> Close {
-        let (code, sentence) = match self {
-            Reason::Exit => (close::EXIT, "The shell has ended."),
-            Reason::Closed => (close::EXIT, "You closed this session."),
-            Reason::Idle => (close::TIMEOUT, "No key was typed for too long."),
-            Reason::MaxTime => (close::TIMEOUT, "The session has lived as long as it may."),
-            Reason::EndedByAdmin => (close::ENDED_BY_ADMIN, "An administrator ended this session."),
-            Reason::Policy => (close::POLICY, "You may no longer use this host."),
-            Reason::HostGone => (close::HOST_GONE, "The connection to the host is gone."),
-            Reason::NoAgent => (close::HOST_GONE, "The host did not answer in time."),
-            Reason::RecordingFailed => (close::RECORDING_FAILED, "The session can no longer be recorded."),
-            Reason::Error => (close::FAULT, "Something went wrong; the session had to end."),
-        };
-        Close::new(code, sentence)
-    }
-}
-
-/// How a shell ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exit {
-    /// Exit status.
-    pub code: Option<i32>,
-    /// As in `SIGHUP`.
-    pub signal: Option<String>,
-}
-
-/// What the session must keep to, and its first size.
+/// What the session must keep to, and its size.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The session's id.
@@ -116,25 +37,93 @@ pub struct Terms {
     pub read_only: bool,
     /// Without a key typed for this long it ends.
     pub idle_timeout: Option<Duration>,
-    /// It ends this long after it began.
+    /// It ends this long after it was opened.
     pub max_duration: Option<Duration>,
+    /// How long the shell lives on without a browser.
+    pub detach_grace: Duration,
+    /// How long a session waits for its agent to come back.
+    pub resume_grace: Duration,
+}
+
+/// A screen as it stands at an output offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Screen {
+    /// In the output stream.
+    pub offset: u64,
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+    /// What redraws it.
+    pub bytes: Bytes,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
+    /// A browser's socket is here, in place of the one before.
+    BrowserHere {
+        /// Its number.
+        socket: u32,
+        /// It can neither come back nor be redrawn: its going ends the session.
+        plain: bool,
+        /// Its ruling lets it look only.
+        read_only: bool,
+    },
     /// The browser sent a frame.
-    Browser(Frame),
+    Browser(u32, Frame),
     /// The browser's socket is gone, with a fault of its own if it broke the protocol.
-    BrowserGone(Option<Close>),
+    BrowserGone(u32, Option<Close>),
+    /// The agent's socket is here, in place of the one before.
+    RelayHere {
+        /// Its number.
+        socket: u32,
+        /// It goes on with a shell that runs.
+        resumes: bool,
+    },
     /// The agent sent a frame.
-    Relay(Frame),
+    Relay(u32, Frame),
     /// The agent's socket is gone, with a fault of its own if it broke the protocol.
-    RelayGone(Option<Close>),
+    RelayGone(u32, Option<Close>),
+    /// The screen that [`Action::Draw`] asked for.
+    Drawn(u32, Screen),
+    /// What [`Action::Replay`] asked for is not to be had: the browser needs a screen.
+    NoReplay(u32),
+    /// So many watch now.
+    Peers(u32),
+    /// Something worth finding in the recording.
+    Mark(String),
     /// Somebody wants it to end.
     End(Reason),
+    /// The bastion stops: another start of it goes on with the session.
+    HandOver,
     /// Time went by.
     Tick,
+}
+
+/// Where a session stands, as its row says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Waits for its agent's first coming.
+    Connecting,
+    /// Both ends are there.
+    Active,
+    /// No browser.
+    Detached,
+    /// No agent.
+    Resuming,
+}
+
+impl Status {
+    /// As stored and published.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Connecting => "connecting",
+            Status::Active => "active",
+            Status::Detached => "detached",
+            Status::Resuming => "resuming",
+        }
+    }
 }
 
 /// What must be done, in this order. A record must be taken before anything after it is shown.
@@ -158,12 +147,39 @@ pub enum Action {
         /// Rows.
         rows: u16,
     },
+    /// Record that output is lost for good.
+    RecordGap {
+        /// How many bytes.
+        lost: u64,
+    },
+    /// Record a marker.
+    Mark(String),
     /// Send to the browser.
     ToBrowser(Frame),
+    /// Send the browser what was recorded of the output between two offsets; if that is not to be had, say
+    /// [`Event::NoReplay`] and send it no output that was decided on before.
+    Replay {
+        /// The browser's number.
+        socket: u32,
+        /// What it has.
+        from: u64,
+        /// What it will have.
+        to: u64,
+    },
+    /// Draw the screen as it is recorded, then say [`Event::Drawn`].
+    Draw(u32),
+    /// Close the browser's socket; the session lives on.
+    DropBrowser(Close),
     /// Send to the agent.
     ToRelay(Frame),
+    /// Close the agent's socket; the session lives on.
+    DropRelay(Close),
     /// The shell is ending: the browser no longer holds the agent back.
     BrowserEnding,
+    /// Write where the session stands.
+    Tell(Status),
+    /// Close both sockets and leave recording and row as they are, for the next start to go on with.
+    HandOver,
     /// The end: finish the recording, then close both sockets, each with its word.
     Finish {
         /// Why.
@@ -179,7 +195,7 @@ pub enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// No agent yet.
+    /// No shell yet.
     Connecting,
     /// The shell runs.
     Active,
@@ -193,82 +209,116 @@ enum Phase {
 #[derive(Debug)]
 pub struct Machine {
     terms: Terms,
+    /// Of the present event.
+    now: Duration,
     phase: Phase,
-    browser_greeted: bool,
-    relay_greeted: bool,
-    /// What the browser claimed to have, though nothing was sent yet.
-    claimed: u64,
-    /// When the shell said that it is ending.
-    exiting_since: Duration,
+    told: Status,
+    browser: Option<Browser>,
+    /// Since when there is no browser.
+    detached_since: Duration,
+    relay: Relay,
+    /// The terminal's present size.
+    size: (u16, u16),
     /// A size the browser asked for before the agent was there.
     wanted_size: Option<(u16, u16)>,
     /// Output bytes taken from the agent; the recorder has them all before anything is acknowledged.
     output: u64,
-    /// Output bytes the browser has parsed.
-    browser_acked: u64,
+    /// Up to where output was lost: nothing before can be replayed over it.
+    lost_up_to: u64,
     /// Output bytes acknowledged to the agent.
     relay_acked: u64,
-    /// Input bytes taken from the browser.
-    input: u64,
-    /// Input bytes the agent has taken.
-    input_acked: u64,
+    input: Input,
+    peers: u32,
+    /// When the shell said that it is ending, or its agent last came back since.
+    exiting_since: Duration,
     last_key: Duration,
     warned: bool,
 }
 
 impl Machine {
-    /// A session that has just been opened.
+    /// A session that has just been opened, and waits for its browser's socket and its agent.
     pub fn new(terms: Terms) -> Self {
         Self {
-            terms,
+            now: Duration::ZERO,
             phase: Phase::Connecting,
-            browser_greeted: false,
-            relay_greeted: false,
-            claimed: 0,
-            exiting_since: Duration::ZERO,
+            told: Status::Connecting,
+            browser: None,
+            detached_since: Duration::ZERO,
+            relay: Relay::Awaited,
+            size: (terms.cols, terms.rows),
             wanted_size: None,
             output: 0,
-            browser_acked: 0,
+            lost_up_to: 0,
             relay_acked: 0,
-            input: 0,
-            input_acked: 0,
+            input: Input::default(),
+            peers: 0,
+            exiting_since: Duration::ZERO,
             last_key: Duration::ZERO,
             warned: false,
+            terms,
         }
     }
 
-    /// Whether the session has ended.
+    /// A session that an earlier start of the bastion left at `now`: `output` bytes are recorded, both its ends
+    /// are gone. What was typed before is the agent's to say.
+    pub fn resumed(terms: Terms, output: u64, now: Duration) -> Self {
+        Self {
+            now,
+            phase: Phase::Active,
+            told: Status::Resuming,
+            detached_since: now,
+            relay: Relay::Gone { since: now },
+            output,
+            relay_acked: output,
+            input: Input::unknown(),
+            last_key: now,
+            ..Self::new(terms)
+        }
+    }
+
+    /// Whether the session has ended, here at least.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
-    }
-
-    /// When to tick next, at the latest.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        match self.phase {
-            Phase::Connecting => Some(AGENT_WITHIN),
-            Phase::Active => {
-                let (end, _) = self.end()?;
-                let warning = end.saturating_sub(WARNING);
-                Some(if self.warned { end } else { warning })
-            }
-            Phase::Exiting => Some(self.exiting_since + EXIT_WITHIN),
-            Phase::Over => None,
-        }
     }
 
     /// Takes an event at `now`.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.phase != Phase::Over {
-            match event {
-                Event::Browser(frame) => self.on_browser(frame, now, &mut actions),
-                Event::BrowserGone(fault) => self.on_browser_gone(fault, &mut actions),
-                Event::Relay(frame) => self.on_relay(frame, now, &mut actions),
-                Event::RelayGone(fault) => self.on_relay_gone(fault, &mut actions),
-                Event::End(reason) => self.finish(reason, None, &mut actions),
-                Event::Tick => self.on_tick(now, &mut actions),
-            }
+        if self.phase == Phase::Over {
+            return actions;
         }
+        self.now = now;
+        match event {
+            Event::BrowserHere { socket, plain, read_only } => {
+                self.take_browser(socket, plain, read_only, &mut actions);
+            }
+            Event::Browser(socket, frame) if self.is_browser(socket) => {
+                self.on_browser(frame, &mut actions);
+            }
+            Event::BrowserGone(socket, fault) if self.is_browser(socket) => {
+                self.on_browser_gone(fault, &mut actions);
+            }
+            Event::RelayHere { socket, resumes } => self.take_relay(socket, resumes, &mut actions),
+            Event::Relay(socket, frame) if self.is_relay(socket) => self.on_relay(frame, &mut actions),
+            Event::RelayGone(socket, fault) if self.is_relay(socket) => {
+                self.on_relay_gone(fault, &mut actions);
+            }
+            Event::Drawn(socket, screen) if self.is_browser(socket) => self.on_drawn(screen, &mut actions),
+            Event::NoReplay(socket) if self.is_browser(socket) => self.draw(&mut actions),
+            // An old socket's last words.
+            Event::Browser(..)
+            | Event::BrowserGone(..)
+            | Event::Relay(..)
+            | Event::RelayGone(..)
+            | Event::Drawn(..)
+            | Event::NoReplay(_) => {}
+            Event::Peers(count) => self.on_peers(count, &mut actions),
+            Event::Mark(label) => self.mark(&label, &mut actions),
+            Event::End(reason) => self.finish(reason, None, &mut actions),
+            Event::HandOver => self.on_hand_over(&mut actions),
+            Event::Tick => self.on_tick(&mut actions),
+        }
+        self.tell(&mut actions);
         actions
     }
 
@@ -279,231 +329,38 @@ impl Machine {
         Action::Finish { reason, exit: None, browser: reason.close(), relay: reason.close() }
     }
 
-    fn on_browser(&mut self, frame: Frame, now: Duration, actions: &mut Vec<Action>) {
-        match frame {
-            Frame::Control(Control::Hello { have }) if !self.browser_greeted => {
-                self.greet_browser(have, actions);
-            }
-            Frame::Control(control) => {
-                if matches!(control, Control::Hello { .. }) || !self.browser_greeted {
-                    self.browser_broke("hello comes first, and once", actions);
-                }
-            }
-            _ if !self.browser_greeted => self.browser_broke("the first message must be hello", actions),
-            Frame::Data { offset, bytes } => self.on_input(offset, bytes, now, actions),
-            Frame::Ack(taken) => self.on_browser_ack(taken, actions),
-            Frame::Resize { cols, rows } => {
-                if self.relay_greeted {
-                    actions.push(Action::ToRelay(Frame::Resize { cols, rows }));
-                } else {
-                    self.wanted_size = Some((cols, rows));
-                }
-            }
-            Frame::Resized { .. } | Frame::Echo { .. } | Frame::Screen { .. } => {
-                self.browser_broke("a frame of the other direction", actions);
-            }
+    /// Where the session stands.
+    fn status(&self) -> Status {
+        match (self.phase, &self.relay, &self.browser) {
+            (Phase::Connecting, ..) => Status::Connecting,
+            (_, Relay::Gone { .. }, _) => Status::Resuming,
+            (_, _, None) => Status::Detached,
+            _ => Status::Active,
         }
     }
 
-    fn greet_browser(&mut self, have: u64, actions: &mut Vec<Action>) {
-        self.browser_greeted = true;
-        self.claimed = have;
-        self.say_ready(actions);
-    }
-
-    /// Both ends are there: input may come.
-    fn say_ready(&mut self, actions: &mut Vec<Action>) {
-        if self.browser_greeted && self.relay_greeted {
-            actions.push(Action::ToBrowser(Frame::Control(Control::Ready {
-                session_id: self.terms.id.clone(),
-                cols: self.terms.cols,
-                rows: self.terms.rows,
-                input: self.input_acked,
-            })));
-            if self.claimed > 0 {
-                // It claims what never was: its screen starts over.
-                let screen = Frame::Screen { offset: 0, last: true, bytes: Bytes::new() };
-                actions.push(Action::ToBrowser(screen));
-            }
+    fn tell(&mut self, actions: &mut Vec<Action>) {
+        let status = self.status();
+        if self.phase != Phase::Over && status != self.told {
+            self.told = status;
+            actions.push(Action::Tell(status));
         }
     }
 
-    fn on_input(&mut self, offset: u64, bytes: Bytes, now: Duration, actions: &mut Vec<Action>) {
-        if !self.relay_greeted {
-            return self.browser_broke("input before ready", actions);
-        }
-        if offset != self.input {
-            return self.browser_broke("input must continue its stream exactly", actions);
-        }
-        if bytes.is_empty() {
-            return;
-        }
-        let end = offset + bytes.len() as u64;
-        if end - self.input_acked > INPUT_WINDOW {
-            return self.browser_broke("more input than the window allows", actions);
-        }
-        self.input = end;
-        self.last_key = now;
-        // A warning stands unless the key has put the end off.
-        self.warned &= self.end().is_some_and(|(end, _)| end <= now + WARNING);
-        if self.terms.read_only || self.phase == Phase::Exiting {
-            self.input_acked = end;
-            actions.push(Action::ToBrowser(Frame::Ack(end)));
-        } else {
-            actions.push(Action::ToRelay(Frame::Data { offset, bytes }));
+    /// Markers have their place in a recording, so there is none before it begins.
+    fn mark(&self, label: &str, actions: &mut Vec<Action>) {
+        if self.phase != Phase::Connecting {
+            actions.push(Action::Mark(label.to_owned()));
         }
     }
 
-    fn on_browser_ack(&mut self, taken: u64, actions: &mut Vec<Action>) {
-        if taken > self.output {
-            return self.browser_broke("acknowledged more than was sent", actions);
+    /// A session without a recording has nothing to go on with.
+    fn on_hand_over(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Connecting {
+            return self.finish(Reason::Error, None, actions);
         }
-        self.browser_acked = self.browser_acked.max(taken);
-        self.acknowledge(actions);
-    }
-
-    fn on_relay(&mut self, frame: Frame, now: Duration, actions: &mut Vec<Action>) {
-        if !self.relay_greeted {
-            return match frame {
-                Frame::Control(Control::Hello { have: 0 }) => self.greet_relay(now, actions),
-                _ => self.relay_broke("the first message must be hello with have 0", actions),
-            };
-        }
-        match frame {
-            Frame::Data { offset, bytes } => self.on_output(offset, bytes, actions),
-            Frame::Ack(taken) => self.on_relay_ack(taken, actions),
-            Frame::Resized { offset, cols, rows } => {
-                if offset != self.output {
-                    return self.relay_broke("a size must stand where the output is", actions);
-                }
-                actions.push(Action::RecordSize { offset, cols, rows });
-                actions.push(Action::ToBrowser(Frame::Resized { offset, cols, rows }));
-            }
-            Frame::Control(Control::Exiting) if self.phase == Phase::Active => {
-                self.phase = Phase::Exiting;
-                self.exiting_since = now;
-                actions.push(Action::BrowserEnding);
-                self.acknowledge(actions);
-            }
-            Frame::Control(Control::Exit { code, signal }) => {
-                // An agent's word is hostile text.
-                let signal = signal.map(|signal| clean(&signal, SIGNAL_MAX));
-                self.finish(Reason::Exit, Some(Exit { code, signal }), actions);
-            }
-            Frame::Control(Control::Hello { .. }) => self.relay_broke("a second hello", actions),
-            // Echo matters to recorded input only, and this session records none.
-            Frame::Control(_) | Frame::Echo { .. } => {}
-            Frame::Resize { .. } | Frame::Screen { .. } => {
-                self.relay_broke("a frame of the other direction", actions);
-            }
-        }
-    }
-
-    fn greet_relay(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        self.relay_greeted = true;
-        self.phase = Phase::Active;
-        self.last_key = now;
-        actions.push(Action::Begin);
-        if let Some((cols, rows)) = self.wanted_size.take() {
-            actions.push(Action::ToRelay(Frame::Resize { cols, rows }));
-        }
-        self.say_ready(actions);
-    }
-
-    fn on_output(&mut self, offset: u64, bytes: Bytes, actions: &mut Vec<Action>) {
-        if offset != self.output {
-            return self.relay_broke("output must continue its stream exactly", actions);
-        }
-        if bytes.is_empty() {
-            return;
-        }
-        let end = offset + bytes.len() as u64;
-        if end - self.relay_acked > OUTPUT_WINDOW {
-            return self.relay_broke("more output than the window allows", actions);
-        }
-        self.output = end;
-        actions.push(Action::RecordOutput { offset, bytes: bytes.clone() });
-        actions.push(Action::ToBrowser(Frame::Data { offset, bytes }));
-        self.acknowledge(actions);
-    }
-
-    fn on_relay_ack(&mut self, taken: u64, actions: &mut Vec<Action>) {
-        if taken > self.input {
-            return self.relay_broke("acknowledged more input than there was", actions);
-        }
-        if taken > self.input_acked {
-            self.input_acked = taken;
-            actions.push(Action::ToBrowser(Frame::Ack(taken)));
-        }
-    }
-
-    /// Acknowledges to the agent what the recorder has and, while the shell runs, the browser too.
-    /// INVARIANT: pushed after the record it speaks of; never less than before.
-    fn acknowledge(&mut self, actions: &mut Vec<Action>) {
-        let taken = if self.phase == Phase::Exiting { self.output } else { self.browser_acked };
-        if taken > self.relay_acked {
-            self.relay_acked = taken;
-            actions.push(Action::ToRelay(Frame::Ack(taken)));
-        }
-    }
-
-    fn on_browser_gone(&mut self, fault: Option<Close>, actions: &mut Vec<Action>) {
-        match fault {
-            Some(close) => self.finish_with(Reason::Error, None, close, None, actions),
-            // The recording still gets the rest, and the exit.
-            None if self.phase == Phase::Exiting => {}
-            None => self.finish(Reason::Closed, None, actions),
-        }
-    }
-
-    fn on_relay_gone(&mut self, fault: Option<Close>, actions: &mut Vec<Action>) {
-        match fault {
-            Some(close) => {
-                let browser = Close::new(close::FAULT, "The host's agent broke the protocol.");
-                self.finish_with(Reason::Error, None, browser, Some(close), actions);
-            }
-            None => self.finish(Reason::HostGone, None, actions),
-        }
-    }
-
-    fn browser_broke(&mut self, what: &str, actions: &mut Vec<Action>) {
-        self.on_browser_gone(Some(Close::new(close::PROTOCOL, what)), actions);
-    }
-
-    fn relay_broke(&mut self, what: &str, actions: &mut Vec<Action>) {
-        self.on_relay_gone(Some(Close::new(close::PROTOCOL, what)), actions);
-    }
-
-    fn on_tick(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        match self.phase {
-            Phase::Connecting if now >= AGENT_WITHIN => self.finish(Reason::NoAgent, None, actions),
-            Phase::Active => {
-                let Some((end, reason)) = self.end() else { return };
-                if now >= end {
-                    self.finish(reason, None, actions);
-                } else if !self.warned && now + WARNING >= end {
-                    self.warned = true;
-                    let in_seconds = (end - now).as_secs();
-                    let reason = reason.as_str().to_owned();
-                    let warning = Control::Closing { reason, in_seconds };
-                    actions.push(Action::ToBrowser(Frame::Control(warning)));
-                }
-            }
-            Phase::Exiting if now >= self.exiting_since + EXIT_WITHIN => {
-                self.finish(Reason::Error, None, actions);
-            }
-            Phase::Connecting | Phase::Exiting | Phase::Over => {}
-        }
-    }
-
-    /// The earliest deadline of the terms.
-    fn end(&self) -> Option<(Duration, Reason)> {
-        let idle = self.terms.idle_timeout.map(|idle| (self.last_key + idle, Reason::Idle));
-        let longest = self.terms.max_duration.map(|longest| (longest, Reason::MaxTime));
-        match (idle, longest) {
-            (Some(idle), Some(longest)) => Some(if idle.0 < longest.0 { idle } else { longest }),
-            (idle, longest) => idle.or(longest),
-        }
+        self.phase = Phase::Over;
+        actions.push(Action::HandOver);
     }
 
     fn finish(&mut self, reason: Reason, exit: Option<Exit>, actions: &mut Vec<Action>) {
@@ -523,6 +380,15 @@ impl Machine {
         let relay = relay.unwrap_or_else(|| reason.close());
         actions.push(Action::Finish { reason, exit, browser, relay });
     }
+}
+
+/// How both ends are told that the bastion restarts.
+pub fn restarting() -> Close {
+    Close::new(close::RESTART, "The bastion is restarting.")
+}
+
+fn control(control: Control) -> Frame {
+    Frame::Control(control)
 }
 
 #[cfg(test)]

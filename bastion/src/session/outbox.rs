@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use openapi::frames::{Control, Frame};
+use openapi::frames::{Control, Frame, OUTPUT_WINDOW};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -61,6 +61,8 @@ struct Queue {
     /// Where the data sent so far ends, and how much of it is acknowledged.
     sent: u64,
     acked: u64,
+    /// Data is paced by acknowledgements: a browser that comes back is not sent all it lacks at once.
+    paced: bool,
     /// Until when the farewell waits for acknowledgements.
     hold_until: Option<Instant>,
     /// Data waits until the browser has been told that the session is ready.
@@ -105,6 +107,29 @@ impl Queue {
         let waits = self.data.is_empty() && self.acked < self.sent;
         self.hold_until.filter(|_| waits).map(|until| until.min(*deadline))
     }
+
+    /// The next data or size, if the browser's window has room for it.
+    fn next_in_order(&mut self) -> Option<Frame> {
+        let next = data_length(self.data.front()?) as u64;
+        let outstanding = self.sent.saturating_sub(self.acked);
+        // What is to be closed is paced by its deadline.
+        if self.paced && self.close.is_none() && outstanding > 0 && outstanding + next > OUTPUT_WINDOW {
+            return None;
+        }
+        let frame = self.data.pop_front()?;
+        match &frame {
+            Frame::Data { offset, bytes } => {
+                // The first shows where the stream goes on.
+                self.acked = self.acked.max(if self.sent == 0 { *offset } else { 0 });
+                self.sent = offset + bytes.len() as u64;
+                self.data_bytes -= bytes.len();
+                self.put_off();
+            }
+            Frame::Screen { offset, .. } => (self.sent, self.acked) = (*offset, *offset),
+            _ => {}
+        }
+        Some(frame)
+    }
 }
 
 fn joined(one: &Bytes, other: &Bytes) -> Bytes {
@@ -135,7 +160,7 @@ pub struct Outbox {
 impl Outbox {
     /// For a browser: `ready` is the first it hears.
     pub fn for_browser() -> Self {
-        Self { queue: Mutex::new(Queue { held: true, ..Queue::default() }), ..Self::default() }
+        Self { queue: Mutex::new(Queue { held: true, paced: true, ..Queue::default() }), ..Self::default() }
     }
 
     /// Queues a frame: data and sizes in order, everything else ahead of them.
@@ -232,12 +257,7 @@ impl Outbox {
             let rest: usize = queue.data.drain(..).map(|frame| data_length(&frame)).sum();
             queue.skipped += rest as u64;
         }
-        if let Some(frame) = queue.data.pop_front() {
-            queue.data_bytes -= data_length(&frame);
-            if let Frame::Data { offset, bytes } = &frame {
-                queue.sent = offset + bytes.len() as u64;
-                queue.put_off();
-            }
+        if let Some(frame) = queue.next_in_order() {
             return Some(Next::Frame(frame));
         }
         queue.close.as_ref()?;

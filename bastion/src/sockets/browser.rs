@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use openapi::frames::{SUBPROTOCOL, close};
+use openapi::{
+    frames::{SUBPROTOCOL, close},
+    ticket::Mode,
+};
 use poem::{IntoResponse as _, Request, Response, handler, http::StatusCode};
 use serde::Deserialize;
 
-use super::{BROWSER, config, offered, plain, pump, refuse, relay::websocket, require_upgrade};
+use super::{BROWSER, config, offered, plain, pump, refuse, relay::websocket, require_upgrade, watch};
 use crate::{
     access::{Permit, Refused},
     api::{
@@ -15,8 +18,8 @@ use crate::{
         error::ApiError,
     },
     app::App,
-    hub::{Attached, OpenError},
-    session::Close,
+    hub::{Attached, OpenError, Watch},
+    session::{Close, Reason},
     tickets::TicketRefused,
 };
 
@@ -56,7 +59,8 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
             .config(config())
             .on_upgrade(move |socket| async move {
                 match enter(&app, &token, credential.as_deref(), address, None, false).await {
-                    Ok(attached) => pump(socket, BROWSER, attached.inbox, attached.outbox).await,
+                    Ok(Entered::ToType(attached)) => pump(socket, BROWSER, attached).await,
+                    Ok(Entered::ToWatch(session, watch)) => watch::pump_watcher(socket, session, watch).await,
                     Err(close) => refuse(socket, close).await,
                 }
                 drop(tracked);
@@ -66,7 +70,9 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
             .config(config())
             .on_upgrade(move |socket| async move {
                 match enter(&app, &token, None, address, Some((cols, rows)), true).await {
-                    Ok(attached) => plain::pump(socket, attached).await,
+                    Ok(Entered::ToType(attached)) => plain::pump(socket, attached).await,
+                    // No plain ticket is one for watching.
+                    Ok(Entered::ToWatch(..)) => {}
                     Err(close) => refuse(socket, close).await,
                 }
                 drop(tracked);
@@ -95,7 +101,7 @@ fn speech(request: &Request) -> Result<Speech, ApiError> {
 
 /// A foreign page may not use the visitor's login, nor anything else, here. Programs send no Origin; a
 /// cookie without one is refused too.
-fn require_origin(request: &Request, app: &App) -> Result<(), ApiError> {
+pub(super) fn require_origin(request: &Request, app: &App) -> Result<(), ApiError> {
     let names_origin = request.header("origin").is_some();
     let by_cookie = request.header("cookie").is_some() && request.header("authorization").is_none();
     if is_allowed_origin(request, app) || (!names_origin && !by_cookie) {
@@ -103,6 +109,12 @@ fn require_origin(request: &Request, app: &App) -> Result<(), ApiError> {
     }
     let detail = "This page may not open terminals here.";
     Err(ApiError::new(StatusCode::FORBIDDEN, "foreign_origin", detail))
+}
+
+/// What a ticket led to.
+enum Entered {
+    ToType(Attached),
+    ToWatch(String, Watch),
 }
 
 /// From a ticket to a session, or to the reason why not. `sizes` of a plain client win over the ticket's.
@@ -113,7 +125,7 @@ async fn enter(
     address: std::net::IpAddr,
     sizes: Option<(Option<u16>, Option<u16>)>,
     plain: bool,
-) -> Result<Attached, Close> {
+) -> Result<Entered, Close> {
     let permit = app.access.redeem(token, credential, address).await.map_err(|error| {
         tracing::info!(%address, %error, "a terminal was refused");
         refusal(error)
@@ -122,9 +134,38 @@ async fn enter(
         let said = "A plain ticket opens a plain socket, any other a framed one.";
         return Err(Close::new(close::TICKET, said));
     }
+    if let Some(session) = permit.claims.sid.clone() {
+        return come_back(app, session, permit).await;
+    }
     let (cols, rows) = sizes.unwrap_or_default();
     let (cols, rows) = (cols.unwrap_or(permit.claims.cols), rows.unwrap_or(permit.claims.rows));
-    opened(app, permit, cols, rows).await
+    opened(app, permit, cols, rows).await.map(Entered::ToType)
+}
+
+/// Back to one's session, to type or to watch.
+async fn come_back(app: &App, session: String, permit: Permit) -> Result<Entered, Close> {
+    let entered = match permit.claims.mode {
+        Some(Mode::Watch) => watched(app, session.clone(), &permit).await,
+        Some(Mode::Control) | None => app.hub.reattach(&session, permit).await.map(Entered::ToType).ok(),
+    };
+    match entered {
+        Some(entered) => Ok(entered),
+        None => Err(how_it_ended(app, &session).await),
+    }
+}
+
+async fn watched(app: &App, session: String, permit: &Permit) -> Option<Entered> {
+    let note = app.note_watching(&session, &permit.user.id, &permit.address.to_string()).await;
+    // Who looks on is written down, or does not look.
+    note.inspect_err(|error| tracing::error!(%error, "nobody may watch unrecorded")).ok()?;
+    let watch = app.hub.watch(&session, &permit.user.username)?;
+    Some(Entered::ToWatch(session, watch))
+}
+
+async fn how_it_ended(app: &App, session: &str) -> Close {
+    let row = app.db.session(session).await.ok().flatten();
+    let reason = row.and_then(|row| row.end_reason).and_then(|reason| Reason::named(&reason));
+    reason.map_or_else(|| Close::new(close::EXIT, "The session is over."), Reason::close)
 }
 
 async fn opened(app: &App, permit: Permit, cols: u16, rows: u16) -> Result<Attached, Close> {

@@ -27,24 +27,24 @@ type Taken = watch::Sender<Option<u64>>;
 
 /// Carries bytes both ways until either end is done. Closing a plain socket ends its session.
 pub(super) async fn pump(socket: WebSocketStream, attached: Attached) {
-    let Attached { session, inbox, outbox } = attached;
+    let Attached { session, socket: number, inbox, outbox } = attached;
     let (mut sink, mut stream) = socket.split();
     let greeting = Ws::Text(json!({"session_id": session}).to_string());
-    let hello = Event::Browser(Frame::Control(Control::Hello { have: 0 }));
+    let hello = Event::Browser(number, Frame::Control(Control::Hello { have: 0 }));
     if !send(&mut sink, greeting, &outbox).await || inbox.send(Message::Event(hello)).await.is_err() {
-        return leave(&inbox, (BROWSER.gone)(None)).await;
+        return leave(&inbox, (BROWSER.gone)(number, None)).await;
     }
     let taken = Taken::new(None);
     {
-        let read = read(&mut stream, &inbox, taken.subscribe());
-        let write = write(sink, &inbox, &outbox, &taken);
+        let read = read(&mut stream, number, &inbox, taken.subscribe());
+        let write = write(sink, number, &inbox, &outbox, &taken);
         tokio::pin!(read, write);
         tokio::select! {
             fault = &mut read => {
-                leave(&inbox, (BROWSER.gone)(fault)).await;
+                leave(&inbox, (BROWSER.gone)(number, fault)).await;
                 let _ = timeout(LAST_WORD, write).await;
             }
-            () = &mut write => leave(&inbox, (BROWSER.gone)(None)).await,
+            () = &mut write => leave(&inbox, (BROWSER.gone)(number, None)).await,
         }
     }
     hear_out(&mut stream).await;
@@ -53,6 +53,7 @@ pub(super) async fn pump(socket: WebSocketStream, attached: Attached) {
 /// Every message is keyboard input. While the window is spent the socket is not read.
 async fn read(
     stream: &mut SplitStream<WebSocketStream>,
+    number: u32,
     inbox: &mpsc::Sender<Message>,
     mut taken: watch::Receiver<Option<u64>>,
 ) -> Option<Close> {
@@ -72,7 +73,7 @@ async fn read(
             let end = offset + bytes.len() as u64;
             let fits = |taken: &Option<u64>| taken.is_some_and(|taken| end - taken <= INPUT_WINDOW);
             taken.wait_for(fits).await.ok()?;
-            let frame = Event::Browser(Frame::Data { offset, bytes });
+            let frame = Event::Browser(number, Frame::Data { offset, bytes });
             inbox.send(Message::Event(frame)).await.ok()?;
             offset = end;
         }
@@ -81,6 +82,7 @@ async fn read(
 
 async fn write(
     mut sink: SplitSink<WebSocketStream, Ws>,
+    number: u32,
     inbox: &mpsc::Sender<Message>,
     outbox: &Arc<Outbox>,
     taken: &Taken,
@@ -104,7 +106,7 @@ async fn write(
                     return;
                 }
                 outbox.acknowledged(parsed);
-                let ack = Event::Browser(Frame::Ack(parsed));
+                let ack = Event::Browser(number, Frame::Ack(parsed));
                 // A session that is over needs no acknowledgement.
                 let _ = inbox.send(Message::Event(ack)).await;
             }

@@ -1,7 +1,11 @@
 //! An agent's socket: signed before the upgrade, its ticket spent after it.
 
 use openapi::frames::{SUBPROTOCOL, close};
-use poem::{IntoResponse as _, Request, Response, handler, http::StatusCode, web::websocket::WebSocket};
+use poem::{
+    IntoResponse as _, Request, Response, handler,
+    http::StatusCode,
+    web::websocket::{WebSocket, WebSocketStream},
+};
 use serde::Deserialize;
 
 use super::{RELAY, config, offered, pump, refuse, require_upgrade};
@@ -11,6 +15,7 @@ use crate::{
         error::ApiError,
         signed_request,
     },
+    app::App,
     hub::RelayRefused,
     session::Close,
     tickets::TicketRefused,
@@ -19,9 +24,10 @@ use crate::{
 #[derive(Deserialize)]
 struct Query {
     session_id: Option<String>,
+    resume: Option<u8>,
 }
 
-/// `GET /agent/tty/relay?session_id=…`
+/// `GET /agent/tty/relay?session_id=…`, and `&resume=1` to come back.
 #[handler]
 pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let (app, peer) = (app(request)?, peer(request)?);
@@ -39,26 +45,52 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let query: Query =
         request.params().map_err(|error| ApiError::invalid_field("query", error.to_string()))?;
     let session = query.session_id.ok_or_else(|| ApiError::invalid_field("session_id", "is required"))?;
-    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    let token =
-        bearer.ok_or_else(|| ApiError::invalid_field("Authorization", "the session's token is required"))?;
-    let token = token.to_owned();
+    let coming = match query.resume {
+        Some(1) if app.hub.may_resume(&asset.id, &session) => Coming::Back,
+        Some(1) => return Err(ApiError::new(StatusCode::GONE, "ended", "The session is over.")),
+        Some(0) | None => Coming::First(bearer(request)?),
+        Some(_) => return Err(ApiError::invalid_field("resume", "must be 0 or 1")),
+    };
     let socket = websocket(request).await?;
     let tracked = app.tasks.token();
     Ok(socket
         .protocols([SUBPROTOCOL])
         .config(config())
         .on_upgrade(move |socket| async move {
-            match app.hub.attach_relay(&asset.id, &session, &token).await {
-                Ok(attached) => pump(socket, RELAY, attached.inbox, attached.outbox).await,
-                Err(error) => {
-                    tracing::info!(session, %error, "a relay was refused");
-                    refuse(socket, refusal(&error)).await;
-                }
-            }
+            serve(socket, &app, &asset.id, &session, coming).await;
             drop(tracked);
         })
         .into_response())
+}
+
+/// Whether the agent comes with a ticket, or back to a shell that runs.
+enum Coming {
+    First(String),
+    Back,
+}
+
+fn bearer(request: &Request) -> Result<String, ApiError> {
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let missing = || ApiError::invalid_field("Authorization", "the session's token is required");
+    Ok(bearer.ok_or_else(missing)?.to_owned())
+}
+
+async fn serve(socket: WebSocketStream, app: &App, asset: &str, session: &str, coming: Coming) {
+    let attached = match coming {
+        Coming::First(token) => app.hub.attach_relay(asset, session, &token).await,
+        Coming::Back => app.hub.resume_relay(asset, session).await,
+    };
+    match attached {
+        Ok(attached) => {
+            let number = attached.socket;
+            pump(socket, RELAY, attached).await;
+            app.hub.relay_lost(session, number);
+        }
+        Err(error) => {
+            tracing::info!(session, %error, "a relay was refused");
+            refuse(socket, refusal(&error)).await;
+        }
+    }
 }
 
 /// The upgrade itself, refused in our words.

@@ -1,0 +1,72 @@
+//! What happens by itself when time goes by.
+
+use std::time::Duration;
+
+use openapi::frames::Control;
+
+use super::{Action, Machine, Phase, Reason, Relay, control};
+
+/// How long a session waits for its agent's first coming.
+const AGENT_WITHIN: Duration = Duration::from_secs(20);
+/// How long before a deadline the user is warned.
+const WARNING: Duration = Duration::from_secs(60);
+/// How long a shell that is ending may take to say how.
+const EXIT_WITHIN: Duration = Duration::from_secs(15);
+/// How long a browser has for the rest, once the shell is ending.
+pub const FAREWELL: Duration = Duration::from_secs(10);
+
+impl Machine {
+    /// When to tick next, at the latest.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let warning = self.end_by_terms().filter(|_| !self.warned).map(|(end, _)| end.saturating_sub(WARNING));
+        [self.next_end().map(|(at, _)| at), warning].into_iter().flatten().min()
+    }
+
+    pub(super) fn on_tick(&mut self, actions: &mut Vec<Action>) {
+        let now = self.now;
+        if let Some((_, reason)) = self.next_end().filter(|(at, _)| now >= *at) {
+            return self.finish(reason, None, actions);
+        }
+        let Some((end, reason)) = self.end_by_terms() else { return };
+        if !self.warned && now + WARNING >= end {
+            self.warned = true;
+            // Rounded up, so that a page's count ends with the session and not before.
+            let in_seconds = (end - now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+            self.to_browser(control(Control::Closing { reason: reason.as_str().to_owned(), in_seconds }), actions);
+        }
+    }
+
+    /// A key was typed: a warning stands unless that has put the end off.
+    pub(super) fn on_key(&mut self) {
+        self.last_key = self.now;
+        self.warned &= self.end_by_terms().is_some_and(|(end, _)| end <= self.now + WARNING);
+    }
+
+    /// The first of all ends that are set, and what it ends the session for.
+    fn next_end(&self) -> Option<(Duration, Reason)> {
+        if self.phase == Phase::Over {
+            return None;
+        }
+        let lost = match self.relay {
+            Relay::Awaited => Some((AGENT_WITHIN, Reason::NoAgent)),
+            Relay::Gone { since } => Some((since + self.terms.resume_grace, Reason::HostGone)),
+            Relay::Here { .. } => None,
+        };
+        let exiting = (self.phase == Phase::Exiting && lost.is_none())
+            .then_some((self.exiting_since + EXIT_WITHIN, Reason::Error));
+        // A shell that is ending needs no browser: the recording gets the rest.
+        let detached = (self.browser.is_none() && self.phase != Phase::Exiting)
+            .then_some((self.detached_since + self.terms.detach_grace, Reason::Detached));
+        [self.end_by_terms(), lost, exiting, detached].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// The earlier of the ends that the terms set. A shell that ends by itself is left to.
+    fn end_by_terms(&self) -> Option<(Duration, Reason)> {
+        if self.phase != Phase::Active {
+            return None;
+        }
+        let idle = self.terms.idle_timeout.map(|idle| (self.last_key + idle, Reason::Idle));
+        let longest = self.terms.max_duration.map(|longest| (longest, Reason::MaxTime));
+        [idle, longest].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}

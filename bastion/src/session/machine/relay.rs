@@ -1,0 +1,228 @@
+//! The agent's side: it comes, prints, goes, comes back, and says how the shell ended.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use openapi::{
+    agents::clean,
+    frames::{Control, Frame, OUTPUT_WINDOW, close},
+};
+
+use super::{Action, Close, Exit, Machine, Phase, Reason, control};
+
+/// The longest name of a signal that is kept, in characters.
+const SIGNAL_MAX: usize = 32;
+/// More output than any session prints: an agent that says it lost more is not believed.
+const LOST_MAX: u64 = 1 << 40;
+
+/// The agent's socket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Relay {
+    /// The agent never came.
+    Awaited,
+    /// It is gone.
+    Gone { since: Duration },
+    /// It is here.
+    Here { socket: u32, stage: Stage },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its hello must come; `resumes`: it goes on with a shell that runs.
+    Hello { resumes: bool },
+    /// Then, how much input it has taken.
+    Count,
+    /// Both streams flow.
+    Ready,
+}
+
+impl Relay {
+    /// Whether input may go to the agent.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Relay::Here { stage: Stage::Ready, .. })
+    }
+}
+
+impl Machine {
+    pub(super) fn is_relay(&self, socket: u32) -> bool {
+        matches!(self.relay, Relay::Here { socket: here, .. } if here == socket)
+    }
+
+    pub(super) fn take_relay(&mut self, socket: u32, resumes: bool, actions: &mut Vec<Action>) {
+        if let Relay::Here { .. } = self.relay {
+            let replaced = Close::new(close::ELSEWHERE, "Replaced by a newer relay.");
+            actions.push(Action::DropRelay(replaced));
+        }
+        self.relay = Relay::Here { socket, stage: Stage::Hello { resumes } };
+        if resumes {
+            let resume = Control::Resume { have: self.output, input: self.input.acked() };
+            actions.push(Action::ToRelay(control(resume)));
+        }
+    }
+
+    pub(super) fn on_relay(&mut self, frame: Frame, actions: &mut Vec<Action>) {
+        let Relay::Here { stage, .. } = self.relay else { return };
+        if let Stage::Hello { resumes } = stage {
+            return match frame {
+                Frame::Control(Control::Hello { have }) if resumes => self.go_on(have, actions),
+                Frame::Control(Control::Hello { have: 0 }) => self.begin(actions),
+                _ => self.relay_broke("the first message must be hello", actions),
+            };
+        }
+        match frame {
+            Frame::Data { offset, bytes } => self.on_output(offset, bytes, actions),
+            Frame::Ack(taken) if stage == Stage::Count => self.on_count(taken, actions),
+            Frame::Ack(taken) => {
+                if !self.input.acknowledge(taken) {
+                    return self.relay_broke("acknowledged more input than there was", actions);
+                }
+                self.to_browser(Frame::Ack(self.input.acked()), actions);
+            }
+            Frame::Resized { offset, cols, rows } => self.on_resized(offset, (cols, rows), actions),
+            Frame::Control(Control::Exiting) => self.on_exiting(actions),
+            Frame::Control(Control::Exit { code, signal }) => {
+                // An agent's word is hostile text.
+                let signal = signal.map(|signal| clean(&signal, SIGNAL_MAX));
+                self.finish(Reason::Exit, Some(Exit { code, signal }), actions);
+            }
+            Frame::Control(Control::Hello { .. }) => self.relay_broke("a second hello", actions),
+            // Echo matters to recorded input only, and this session records none.
+            Frame::Control(_) | Frame::Echo { .. } => {}
+            Frame::Resize { .. } | Frame::Screen { .. } => {
+                self.relay_broke("a frame of the other direction", actions);
+            }
+        }
+    }
+
+    /// The shell is here.
+    fn begin(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Active;
+        self.last_key = self.now;
+        self.told = super::Status::Active;
+        actions.push(Action::Begin);
+        self.flow(actions);
+    }
+
+    /// The agent goes on from `have`: what lies between that and what is recorded is lost.
+    fn go_on(&mut self, have: u64, actions: &mut Vec<Action>) {
+        let Some(lost) = have.checked_sub(self.output).filter(|lost| *lost <= LOST_MAX) else {
+            return self.relay_broke("hello goes on before what is recorded", actions);
+        };
+        if self.phase == Phase::Connecting {
+            self.begin(actions);
+        } else {
+            self.mark("the host is back", actions);
+        }
+        if lost > 0 {
+            actions.push(Action::RecordGap { lost });
+            self.output = have;
+            self.lost_up_to = have;
+            self.redraw(actions);
+        }
+        // Its `have` was an acknowledgement.
+        self.relay_acked = self.output;
+        self.exiting_since = self.now;
+        self.set_stage(Stage::Count);
+    }
+
+    /// The agent that resumes says what it has taken of the input: the rest is sent again.
+    fn on_count(&mut self, taken: u64, actions: &mut Vec<Action>) {
+        let Some(again) = self.input.resume(taken) else {
+            return self.relay_broke("acknowledged input that cannot be so", actions);
+        };
+        self.to_browser(Frame::Ack(self.input.acked()), actions);
+        if self.phase == Phase::Active {
+            let again = again.into_iter().map(|(offset, bytes)| Frame::Data { offset, bytes });
+            actions.extend(again.map(Action::ToRelay));
+        } else {
+            self.input.drop_all();
+        }
+        self.flow(actions);
+    }
+
+    /// Both streams flow from here.
+    fn flow(&mut self, actions: &mut Vec<Action>) {
+        self.set_stage(Stage::Ready);
+        if let Some((cols, rows)) = self.wanted_size.take() {
+            actions.push(Action::ToRelay(Frame::Resize { cols, rows }));
+        }
+        self.say_ready(actions);
+    }
+
+    fn set_stage(&mut self, to: Stage) {
+        if let Relay::Here { stage, .. } = &mut self.relay {
+            *stage = to;
+        }
+    }
+
+    fn on_output(&mut self, offset: u64, bytes: Bytes, actions: &mut Vec<Action>) {
+        if offset != self.output {
+            return self.relay_broke("output must continue its stream exactly", actions);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let end = offset + bytes.len() as u64;
+        if end - self.relay_acked > OUTPUT_WINDOW {
+            return self.relay_broke("more output than the window allows", actions);
+        }
+        self.output = end;
+        actions.push(Action::RecordOutput { offset, bytes: bytes.clone() });
+        self.show(Frame::Data { offset, bytes }, actions);
+        self.acknowledge(actions);
+    }
+
+    fn on_resized(&mut self, offset: u64, (cols, rows): (u16, u16), actions: &mut Vec<Action>) {
+        if offset != self.output {
+            return self.relay_broke("a size must stand where the output is", actions);
+        }
+        self.size = (cols, rows);
+        actions.push(Action::RecordSize { offset, cols, rows });
+        self.show(Frame::Resized { offset, cols, rows }, actions);
+    }
+
+    /// Acknowledges to the agent what the recorder has and, while the shell runs, the browser too.
+    /// INVARIANT: pushed after the record it speaks of; never less than before.
+    pub(super) fn acknowledge(&mut self, actions: &mut Vec<Action>) {
+        let held_back = self.held_back_at().filter(|_| self.phase != Phase::Exiting);
+        let taken = held_back.unwrap_or(self.output);
+        if taken > self.relay_acked {
+            self.relay_acked = taken;
+            if let Relay::Here { stage: Stage::Ready | Stage::Count, .. } = self.relay {
+                actions.push(Action::ToRelay(Frame::Ack(taken)));
+            }
+        }
+    }
+
+    /// Said again by an agent that resumed meanwhile.
+    fn on_exiting(&mut self, actions: &mut Vec<Action>) {
+        if self.phase != Phase::Exiting {
+            self.phase = Phase::Exiting;
+            self.exiting_since = self.now;
+            actions.push(Action::BrowserEnding);
+            self.acknowledge(actions);
+        }
+    }
+
+    pub(super) fn on_relay_gone(&mut self, fault: Option<Close>, actions: &mut Vec<Action>) {
+        if let Some(close) = fault {
+            let browser = Close::new(close::FAULT, "The host's agent broke the protocol.");
+            return self.finish_with(Reason::Error, None, browser, Some(close), actions);
+        }
+        self.relay = Relay::Gone { since: self.now };
+        self.mark("the host is out of reach", actions);
+    }
+
+    fn relay_broke(&mut self, what: &str, actions: &mut Vec<Action>) {
+        let browser = Close::new(close::FAULT, "The host's agent broke the protocol.");
+        let relay = Close::new(close::PROTOCOL, what);
+        self.finish_with(Reason::Error, None, browser, Some(relay), actions);
+    }
+
+    /// A gap went by: a browser that was live needs a screen.
+    fn redraw(&mut self, actions: &mut Vec<Action>) {
+        if self.held_back_at().is_some() {
+            self.draw(actions);
+        }
+    }
+}
