@@ -13,6 +13,9 @@ pub(super) enum Piece<'a> {
     Cancelled(&'a str),
 }
 
+/// Makes a piece of its text.
+type Kind<'a> = fn(&'a str) -> Piece<'a>;
+
 /// The pieces of a text that begins in the ground state; stops before a sequence that is not finished.
 pub(super) struct Pieces<'a> {
     rest: &'a str,
@@ -34,7 +37,7 @@ impl<'a> Iterator for Pieces<'a> {
 
     fn next(&mut self) -> Option<Piece<'a>> {
         let plain = introducer(self.rest);
-        let (end, piece): (usize, fn(&'a str) -> Piece<'a>) = match plain {
+        let (end, piece): (usize, Kind<'a>) = match plain {
             0 => sequence(self.rest)?,
             _ => (plain, Piece::Plain),
         };
@@ -69,7 +72,7 @@ fn introducer(text: &str) -> usize {
 }
 
 /// The end and kind of the sequence at the beginning of `text`; none if it is not finished.
-fn sequence<'a>(text: &'a str) -> Option<(usize, fn(&'a str) -> Piece<'a>)> {
+fn sequence(text: &str) -> Option<(usize, Kind<'_>)> {
     let mut inside = match text.chars().next()? {
         '\u{1b}' => Inside::Escape,
         '\u{9b}' => Inside::Csi,
