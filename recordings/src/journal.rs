@@ -284,6 +284,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Goes on after the record that ends at `whole`.
+    pub(crate) fn resume(from: R, whole: u64, cursor: Cursor) -> Self {
+        Self { from, whole, cursor }
+    }
+
     /// The next whole record; none at the end, be it clean or torn.
     pub(crate) fn next(&mut self) -> Result<Option<Record>, JournalError> {
         let mut head = [0; HEAD_LEN];

@@ -1,7 +1,7 @@
 //! Recordings read back, whole or in part: from the store, or from the journal while they are not there yet.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,6 +15,7 @@ use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use crate::chunks::{Chunk, Compression, Index};
 use crate::journal::JournalError;
 use crate::ledger::Stored;
+use crate::live::View;
 use crate::render::Render;
 use crate::spool::{Spool, SpoolError};
 use crate::store::{Keys, Store, StoreError};
@@ -305,23 +306,6 @@ impl Snapshot {
         .map_ok(move |(at, plain)| clip(&plain, at, &range))
         .try_filter(|bytes| std::future::ready(!bytes.is_empty()))
         .boxed()
-    }
-}
-
-/// Reads a file by place: clones share no position.
-struct View {
-    file: Arc<File>,
-    at: u64,
-    len: u64,
-}
-
-impl Read for View {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let most = usize::try_from(self.len - self.at).unwrap_or(usize::MAX).min(buffer.len());
-        let n = self.file.read_at(&mut buffer[..most], self.at)?;
-        self.at += n as u64;
-        Ok(n)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::journal::{Cursor, End, Event, Exit, JournalError};
+use crate::live::{Live, Tape};
 use crate::writer::{Order, Tail, Work};
 
 /// Why events could not be recorded: what they say must not be shown, the session ends.
@@ -42,17 +43,23 @@ pub struct Recorder {
     tail: Arc<Mutex<Tail>>,
     orders: mpsc::Sender<Order>,
     cursor: Cursor,
+    tape: Arc<Tape>,
 }
 
 impl Recorder {
     pub(crate) fn new(session: String, tail: Tail, orders: mpsc::Sender<Order>) -> Self {
-        let cursor = tail.cursor();
-        Self { session, tail: Arc::new(Mutex::new(tail)), orders, cursor }
+        let (cursor, tape) = (tail.cursor(), tail.tape());
+        Self { session, tail: Arc::new(Mutex::new(tail)), orders, cursor, tape }
     }
 
     /// Id of the session.
     pub fn session(&self) -> &str {
         &self.session
+    }
+
+    /// The recording for reading, while it is being written and after.
+    pub fn live(&self) -> Live {
+        Live::new(Arc::clone(&self.tape))
     }
 
     /// Records `events` as one batch, all or nothing; returns when it is durable as the spool is configured.

@@ -15,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Notify, mpsc};
 
 use crate::journal::{Cursor, End, Header, JournalError, PREAMBLE};
+use crate::live::Place;
 use crate::recorder::{Recorder, RecorderError};
 use crate::writer::{self, Dirty, Order, Tail};
 
@@ -351,8 +352,8 @@ impl Spool {
             };
         let start = [&PREAMBLE[..], &first.head[..], &first.payload[..]].concat();
         let written = file.write_all(&start).map_err(io_at(&path)).and_then(|()| {
-            let pos = start.len() as u64;
-            Ok(Tail::new(file, pos, cursor, self.inner.options.min_free, lease)?)
+            let place = Place::first(start.len() as u64, cursor, header);
+            Ok(Tail::new(file, place, self.inner.options.min_free, lease)?)
         });
         let tail = written.and_then(|tail| self.settle(tail)).inspect_err(|_| {
             // Nothing has been recorded yet; what is left of it would only be set aside at the next start.
@@ -384,11 +385,11 @@ impl Spool {
             }
             Err(source) => return Err(SpoolError::Io { path, source }),
         };
-        let Scan { recovered, whole, cursor } = scan(&file)?;
+        let Scan { recovered, place, marks } = scan(&file)?;
         if recovered.end.is_some() {
             return Err(SpoolError::Finished(session.to_owned()));
         }
-        let tail = Tail::reopen(file, whole, cursor, self.inner.options.min_free, lease)?;
+        let tail = Tail::reopen(file, place, marks, self.inner.options.min_free, lease)?;
         Ok(Recorder::new(session.to_owned(), tail, self.inner.orders.clone()))
     }
 }

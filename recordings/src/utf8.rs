@@ -43,6 +43,11 @@ impl Utf8 {
         &self.text
     }
 
+    /// The bytes of an unfinished character.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.held
+    }
+
     /// Gives up on an unfinished character; whether there was one.
     pub(crate) fn give_up(&mut self) -> bool {
         let unfinished = !self.held.is_empty();

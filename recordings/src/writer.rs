@@ -14,6 +14,7 @@ use rustix::fs::FallocateFlags;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::journal::{Cursor, End, Event, Exit, Framed, Kind};
+use crate::live::{Head, Marks, Place, Standing, Tape};
 use crate::recorder::RecorderError;
 use crate::spool::{Durability, Lease};
 
@@ -38,9 +39,15 @@ pub(crate) enum Work {
     Finish { at: Duration, exit: Option<Exit>, end: End },
 }
 
+/// Work that is written: where the journal stands then.
+struct Done {
+    place: Place,
+    standing: Standing,
+}
+
 /// An open journal file.
 pub(crate) struct Target {
-    file: File,
+    file: Arc<File>,
     /// Set when a write or sync failed: what the disk holds is then unknown, and nothing more is promised.
     broken: AtomicBool,
 }
@@ -48,11 +55,12 @@ pub(crate) struct Target {
 /// The end of a journal that is being written; only the writer thread works on it.
 pub(crate) struct Tail {
     target: Arc<Target>,
-    pos: u64,
+    place: Place,
     allocated: u64,
-    cursor: Cursor,
     min_free: u64,
     lease: Lease,
+    // INVARIANT: after the lease, so that who hears of an interruption can resume.
+    head: Head,
 }
 
 impl Target {
@@ -62,36 +70,35 @@ impl Target {
 }
 
 impl Tail {
-    /// Takes over `file`, whose records end at `pos`; allocates the reserve.
-    pub(crate) fn new(
-        file: File,
-        pos: u64,
-        cursor: Cursor,
-        min_free: u64,
-        lease: Lease,
-    ) -> Result<Self, RecorderError> {
-        let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
-        let mut tail = Self { target, pos, allocated: 0, cursor, min_free, lease };
+    /// Takes over `file`, which has its start and nothing else; allocates the reserve.
+    pub(crate) fn new(file: File, place: Place, min_free: u64, lease: Lease) -> Result<Self, RecorderError> {
+        let mut tail = Self::over(file, place, Marks::new(place), min_free, lease);
         tail.allocate(0)?;
         Ok(tail)
     }
 
-    /// Takes over `file` again, cutting off what is not whole.
+    /// Takes over `file` again, cutting off what is not whole: what lies beyond `place`.
     pub(crate) fn reopen(
         mut file: File,
-        whole: u64,
-        cursor: Cursor,
+        place: Place,
+        marks: Marks,
         min_free: u64,
         lease: Lease,
     ) -> Result<Self, RecorderError> {
         // Not without need: cutting also gives back the reserve that a crash left allocated behind the end.
-        if file.metadata()?.len() > whole {
-            file.set_len(whole)?;
+        if file.metadata()?.len() > place.pos {
+            file.set_len(place.pos)?;
         }
-        file.seek(SeekFrom::Start(whole))?;
-        let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
+        file.seek(SeekFrom::Start(place.pos))?;
         // No new reserve yet: on a full disk a journal must still be sealed as it stands.
-        Ok(Self { target, pos: whole, allocated: 0, cursor, min_free, lease })
+        Ok(Self::over(file, place, marks, min_free, lease))
+    }
+
+    fn over(file: File, place: Place, marks: Marks, min_free: u64, lease: Lease) -> Self {
+        let file = Arc::new(file);
+        let head = Head::new(Arc::clone(&file), place, marks);
+        let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
+        Self { target, place, allocated: 0, min_free, lease, head }
     }
 
     pub(crate) fn target(&self) -> Arc<Target> {
@@ -99,44 +106,60 @@ impl Tail {
     }
 
     pub(crate) fn cursor(&self) -> Cursor {
-        self.cursor
+        self.place.cursor
     }
 
-    fn work(&mut self, work: Work) -> Result<Cursor, RecorderError> {
+    pub(crate) fn tape(&self) -> Arc<Tape> {
+        self.head.tape()
+    }
+
+    fn work(&mut self, work: Work) -> Result<Done, RecorderError> {
         match work {
             Work::Append(events) => self.append(events),
-            Work::Finish { at, exit, end } => self.finish(at, exit, &end),
+            Work::Finish { at, exit, end } => self.finish(at, exit, end),
         }
     }
 
-    fn append(&mut self, events: Vec<Event>) -> Result<Cursor, RecorderError> {
+    /// What must be so before anybody hears of it: it is as durable as configured.
+    fn settled(&self, done: Done) -> Cursor {
+        if matches!(done.standing, Standing::Ended(_)) {
+            self.lease.finished();
+        }
+        self.head.recorded(done.place, done.standing);
+        done.place.cursor
+    }
+
+    fn append(&mut self, events: Vec<Event>) -> Result<Done, RecorderError> {
         if self.target.broken.load(Ordering::Acquire) {
             return Err(RecorderError::Broken);
         }
-        let mut cursor = self.cursor;
-        let frames: Vec<Framed> =
-            events.into_iter().map(|event| cursor.event(event)).collect::<Result<_, _>>()?;
+        let mut place = self.place;
+        let mut frames = Vec::with_capacity(events.len());
+        for event in events {
+            place.resized(&event.kind);
+            frames.push(place.cursor.event(event)?);
+        }
         let len = frames.iter().map(Framed::len).sum();
         self.allocate(len)?;
         self.write(&frames)?;
-        self.pos += len;
-        self.cursor = cursor;
-        Ok(cursor)
+        place.pos += len;
+        self.place = place;
+        Ok(Done { place, standing: Standing::Open })
     }
 
     /// Writes the end from the reserve, and gives back what is left of it.
-    fn finish(&mut self, at: Duration, exit: Option<Exit>, end: &End) -> Result<Cursor, RecorderError> {
-        let mut cursor = self.cursor;
+    fn finish(&mut self, at: Duration, exit: Option<Exit>, end: End) -> Result<Done, RecorderError> {
+        let mut place = self.place;
         let mut frames = Vec::with_capacity(2);
         if let Some(exit) = exit {
-            frames.push(cursor.event(Event { at, kind: Kind::Exit(exit) })?);
+            frames.push(place.cursor.event(Event { at, kind: Kind::Exit(exit) })?);
         }
-        frames.push(cursor.end(at, end)?);
+        frames.push(place.cursor.end(at, &end)?);
         self.write(&frames)?;
-        self.pos += frames.iter().map(Framed::len).sum::<u64>();
-        self.cursor = cursor;
-        self.target.file.set_len(self.pos)?;
-        Ok(cursor)
+        place.pos += frames.iter().map(Framed::len).sum::<u64>();
+        self.place = place;
+        self.target.file.set_len(place.pos)?;
+        Ok(Done { place, standing: Standing::Ended(end) })
     }
 
     fn write(&mut self, frames: &[Framed]) -> Result<(), RecorderError> {
@@ -147,7 +170,7 @@ impl Tail {
         }
         write_all(&self.target.file, &mut slices).map_err(|e| {
             // The next write, the end, goes over whatever part of this one is there.
-            if (&self.target.file).seek(SeekFrom::Start(self.pos)).is_err() {
+            if (&*self.target.file).seek(SeekFrom::Start(self.place.pos)).is_err() {
                 self.target.broken.store(true, Ordering::Release);
             }
             RecorderError::Io(e)
@@ -156,7 +179,7 @@ impl Tail {
 
     /// Sees that `upcoming` bytes and the reserve are allocated; asks the disk once a step, not once a batch.
     fn allocate(&mut self, upcoming: u64) -> Result<(), RecorderError> {
-        let want = self.pos + upcoming + RESERVE;
+        let want = self.place.pos + upcoming + RESERVE;
         if want <= self.allocated {
             return Ok(());
         }
@@ -164,9 +187,13 @@ impl Tail {
         if free < self.min_free {
             return Err(RecorderError::NoSpace { free, min_free: self.min_free });
         }
-        let ahead = want + (self.pos / 2).clamp(RESERVE, MAX_STEP);
-        match rustix::fs::fallocate(&self.target.file, FallocateFlags::KEEP_SIZE, self.pos, ahead - self.pos)
-        {
+        let ahead = want + (self.place.pos / 2).clamp(RESERVE, MAX_STEP);
+        match rustix::fs::fallocate(
+            &self.target.file,
+            FallocateFlags::KEEP_SIZE,
+            self.place.pos,
+            ahead - self.place.pos,
+        ) {
             Ok(()) => (),
             Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
                 return Err(RecorderError::NoSpace { free, min_free: self.min_free });
@@ -263,15 +290,11 @@ fn write(mut orders: mpsc::Receiver<Order>, durability: Durability, dirty: &Dirt
 
 fn write_one(order: Order, dirty: &Dirty) {
     let Order { tail, work, reply } = order;
-    let ends = matches!(work, Work::Finish { .. });
     let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = guard.work(work);
-    if result.is_ok() {
+    let result = guard.work(work).map(|done| {
         dirty.add(guard.target());
-    }
-    if ends && result.is_ok() {
-        guard.lease.finished();
-    }
+        guard.settled(done)
+    });
     drop(guard);
     // Before the answer: who has it may drop its recorder, and the lease must go with that.
     drop(tail);
@@ -283,7 +306,6 @@ fn write_group(group: &mut Vec<Order>) {
     let mut answers = Vec::with_capacity(group.len());
     let mut touched: Vec<(Arc<Target>, Option<i32>)> = Vec::new();
     for Order { tail, work, reply } in group.drain(..) {
-        let ends = matches!(work, Work::Finish { .. });
         let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
         let result = guard.work(work);
         let target = guard.target();
@@ -291,7 +313,7 @@ fn write_group(group: &mut Vec<Order>) {
         if result.is_ok() && !touched.iter().any(|(other, _)| Arc::ptr_eq(other, &target)) {
             touched.push((Arc::clone(&target), None));
         }
-        answers.push((tail, target, ends, result, reply));
+        answers.push((tail, target, result, reply));
     }
     for (target, failed) in &mut touched {
         if let Err(e) = target.file.sync_data() {
@@ -299,15 +321,12 @@ fn write_group(group: &mut Vec<Order>) {
             *failed = Some(e.raw_os_error().unwrap_or_default());
         }
     }
-    for (tail, target, ends, result, reply) in answers {
+    for (tail, target, result, reply) in answers {
         let failed = touched.iter().find(|(other, _)| Arc::ptr_eq(other, &target)).and_then(|(_, e)| *e);
         let result = match failed {
             Some(code) => Err(RecorderError::Io(io::Error::from_raw_os_error(code))),
-            None => result,
+            None => result.map(|done| tail.lock().unwrap_or_else(PoisonError::into_inner).settled(done)),
         };
-        if ends && result.is_ok() {
-            tail.lock().unwrap_or_else(PoisonError::into_inner).lease.finished();
-        }
         drop(tail);
         let _ = reply.send(result);
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{JOURNAL, Lease, Spool, SpoolError, io_at};
 use crate::journal::{Cursor, End, Entry, Exit, Header, JournalError, Kind, MAX_RECORD, Reader};
+use crate::live::{Marks, Place};
 
 /// A journal found at start.
 #[derive(Clone, Debug)]
@@ -102,7 +103,8 @@ impl Spool {
 
     fn cut(&self, session: &str) -> Result<Recovered, JournalError> {
         let file = OpenOptions::new().read(true).write(true).open(self.path(session, JOURNAL))?;
-        let Scan { mut recovered, whole, .. } = scan(&file)?;
+        let Scan { mut recovered, place, .. } = scan(&file)?;
+        let whole = place.pos;
         if recovered.header.facts.session != session {
             return Err(JournalError::NoStart);
         }
@@ -133,25 +135,30 @@ impl Spool {
 
 pub(super) struct Scan {
     pub(super) recovered: Recovered,
-    pub(super) whole: u64,
-    pub(super) cursor: Cursor,
+    /// After the last whole record.
+    pub(super) place: Place,
+    pub(super) marks: Marks,
 }
 
 /// Reads a journal from its start to its last whole record.
 pub(super) fn scan(file: &File) -> Result<Scan, JournalError> {
     let (mut reader, header) = Reader::open(BufReader::with_capacity(1 << 16, file))?;
     let (mut exit, mut end) = (None, None);
+    let mut place = Place::first(reader.whole(), reader.cursor(), &header);
+    let mut marks = Marks::new(place);
     while end.is_none()
         && let Some(record) = reader.next()?
     {
         match record.entry {
             Entry::Event(Kind::Exit(how)) => exit = Some(how),
+            Entry::Event(kind) => place.resized(&kind),
             Entry::End(what) => end = Some(what),
-            Entry::Event(_) | Entry::Start(_) => (),
+            Entry::Start(_) => (),
         }
+        (place.pos, place.cursor) = (reader.whole(), reader.cursor());
+        marks.pass(place);
     }
-    let (whole, cursor) = (reader.whole(), reader.cursor());
-    let Cursor { at: last_at, output: output_offset, input: input_offset, .. } = cursor;
+    let Cursor { at: last_at, output: output_offset, input: input_offset, .. } = place.cursor;
     let recovered = Recovered { header, output_offset, input_offset, last_at, exit, end, cut: 0 };
-    Ok(Scan { recovered, whole, cursor })
+    Ok(Scan { recovered, place, marks })
 }
