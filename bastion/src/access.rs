@@ -227,8 +227,7 @@ impl Access {
         let user = self.db.user(&claims.sub).await?.ok_or(TicketRefused::Bad)?;
         let asker = Asker { user: &user, address, credential: credential.unwrap_or("plain") };
         let back = claims.sid.is_some();
-        let judgement =
-            self.judge(&asker, &claims.asset, Purpose::Redeem, back, self.clock.millis()).await?;
+        let judgement = self.judge(&asker, &claims.asset, Purpose::Redeem, back, self.clock.millis()).await?;
         let decision = self.keep(&asker, &claims.asset, "redeem", None, &judgement).await?;
         let grant = allowed(&judgement.ruling, &decision)?.clone();
         self.admit(back)?;

@@ -14,8 +14,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 mod relays;
 
-pub use relays::RelayRefused;
 use relays::Relay;
+pub use relays::RelayRefused;
 
 use crate::{
     access::Permit,
@@ -287,7 +287,8 @@ impl Hub {
     }
 
     async fn attach(&self, session: &str, plain: bool, read_only: bool) -> Result<Attached, AttachRefused> {
-        let (socket, inbox) = self.live().get_mut(session).map(Live::next_socket).ok_or(AttachRefused::Gone)?;
+        let (socket, inbox) =
+            self.live().get_mut(session).map(Live::next_socket).ok_or(AttachRefused::Gone)?;
         let outbox = Arc::new(Outbox::for_browser());
         let here = Event::BrowserHere { socket, plain, read_only };
         let message = Message::Browser(outbox.clone(), here);

@@ -3,7 +3,9 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use openapi::frames::{Control, Frame};
-use recordings::{Exit as RecordedExit, Header, Kind, Live, LiveError, Recorder, RecorderError, Spool, SpoolError};
+use recordings::{
+    Exit as RecordedExit, Header, Kind, Live, LiveError, Recorder, RecorderError, Spool, SpoolError,
+};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -198,11 +200,8 @@ impl Session {
 
     /// Runs the session to its end; `shutdown` hands it over to the next start.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let statuses = keep_status(
-            self.db.clone(),
-            self.header.facts.session.clone(),
-            self.status.subscribe(),
-        );
+        let statuses =
+            keep_status(self.db.clone(), self.header.facts.session.clone(), self.status.subscribe());
         tokio::select! {
             () = self.live_on(shutdown) => {}
             () = statuses => {}
@@ -493,7 +492,9 @@ impl Session {
 /// What an action adds to the recording.
 fn recorded(action: &Action) -> Option<Kind> {
     match action {
-        Action::RecordOutput { offset, bytes } => Some(Kind::Output { offset: *offset, bytes: bytes.clone() }),
+        Action::RecordOutput { offset, bytes } => {
+            Some(Kind::Output { offset: *offset, bytes: bytes.clone() })
+        }
         Action::RecordSize { offset, cols, rows } => {
             Some(Kind::Resize { offset: *offset, cols: *cols, rows: *rows })
         }

@@ -76,6 +76,11 @@ impl Recorder {
         self.cursor.output
     }
 
+    /// Columns and rows that hold now.
+    pub fn size(&self) -> (u16, u16) {
+        self.tape.end().size
+    }
+
     /// Bytes of input taken: the offset of the next.
     pub fn input_offset(&self) -> u64 {
         self.cursor.input

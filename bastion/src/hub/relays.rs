@@ -124,7 +124,8 @@ impl Hub {
         token: &str,
     ) -> Result<Attached, RelayRefused> {
         self.0.tickets.redeem_relay(token, asset, session).await?;
-        let taken = |relay: &Relay| if let Relay::Waiting(_) = relay { Ok(()) } else { Err(RelayRefused::Taken) };
+        let taken =
+            |relay: &Relay| if let Relay::Waiting(_) = relay { Ok(()) } else { Err(RelayRefused::Taken) };
         self.take_relay(asset, session, false, taken).await
     }
 

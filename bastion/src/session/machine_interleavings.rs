@@ -267,8 +267,8 @@ impl World {
     fn browser_back(&mut self) {
         self.lose_browser();
         self.sockets += 1;
-        self.browser.link = Some(self.sockets);
         self.on(Event::BrowserHere { socket: self.sockets, plain: false, read_only: false });
+        self.browser.link = Some(self.sockets);
         self.browser.outgoing.push_back(control(Control::Hello { have: self.browser.shown }));
     }
 

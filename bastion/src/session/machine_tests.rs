@@ -66,7 +66,10 @@ fn output_is_recorded_before_it_is_shown_and_acknowledged_when_parsed() {
     let actions = machine.on(Event::Relay(R, data(0, b"abc")), Duration::ZERO);
     let bytes = Bytes::from_static(b"abc");
     assert_eq!(actions, [Action::RecordOutput { offset: 0, bytes }, Action::ToBrowser(data(0, b"abc"))]);
-    assert_eq!(machine.on(Event::Browser(B, Frame::Ack(3)), Duration::ZERO), [Action::ToRelay(Frame::Ack(3))]);
+    assert_eq!(
+        machine.on(Event::Browser(B, Frame::Ack(3)), Duration::ZERO),
+        [Action::ToRelay(Frame::Ack(3))]
+    );
     assert_eq!(machine.on(Event::Browser(B, Frame::Ack(2)), Duration::ZERO), []);
 }
 
@@ -236,7 +239,10 @@ fn a_browser_that_goes_leaves_its_shell_for_a_while_and_the_recorder_alone_holds
     let mut machine = active(terms());
     machine.on(Event::Relay(R, data(0, b"ab")), at(1));
     let actions = machine.on(Event::BrowserGone(B, None), at(10));
-    assert!(actions.contains(&Action::ToRelay(Frame::Ack(2))) && actions.contains(&Action::Tell(Status::Detached)));
+    assert!(
+        actions.contains(&Action::ToRelay(Frame::Ack(2)))
+            && actions.contains(&Action::Tell(Status::Detached))
+    );
     let actions = machine.on(Event::Relay(R, data(2, b"c")), at(11));
     let bytes = Bytes::from_static(b"c");
     assert_eq!(actions, [Action::RecordOutput { offset: 2, bytes }, Action::ToRelay(Frame::Ack(3))]);
@@ -300,9 +306,19 @@ fn output_lost_to_a_power_cut_is_marked_and_the_browser_gets_a_screen() {
     let actions = machine.on(Event::Relay(R, control(Control::Hello { have: 130 })), Duration::ZERO);
     assert!(actions.contains(&Action::RecordGap { lost: 30 }));
     let actions = machine.on(Event::Relay(R, Frame::Ack(4)), Duration::ZERO);
-    assert!(matches!(&actions[..], [.., Action::ToBrowser(Frame::Control(Control::Ready { input: 4, .. })), Action::Draw(B)]
-        | [.., Action::ToBrowser(Frame::Control(Control::Ready { input: 4, .. })), Action::Draw(B), Action::Tell(_)]),
-        "{actions:?}");
+    assert!(
+        matches!(
+            &actions[..],
+            [.., Action::ToBrowser(Frame::Control(Control::Ready { input: 4, .. })), Action::Draw(B)]
+                | [
+                    ..,
+                    Action::ToBrowser(Frame::Control(Control::Ready { input: 4, .. })),
+                    Action::Draw(B),
+                    Action::Tell(_)
+                ]
+        ),
+        "{actions:?}"
+    );
 }
 
 #[test]

@@ -2,12 +2,12 @@
 //!
 //! Like every watcher it reads the journal at its own pace; one that takes nothing is dropped.
 
+use futures_util::{SinkExt as _, StreamExt as _, stream::SplitSink};
 use openapi::frames::close;
 use poem::{
     IntoResponse as _, Request, Response, handler,
     web::websocket::{Message as Ws, WebSocketStream},
 };
-use futures_util::{SinkExt as _, StreamExt as _, stream::SplitSink};
 use recordings::{Follow, Followed, alis};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 

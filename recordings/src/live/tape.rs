@@ -116,7 +116,7 @@ impl Tape {
     }
 
     /// The end of what is recorded.
-    pub(super) fn end(&self) -> Place {
+    pub(crate) fn end(&self) -> Place {
         self.heard.borrow().place
     }
 

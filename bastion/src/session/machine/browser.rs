@@ -91,7 +91,8 @@ impl Machine {
         let Some(browser) = self.browser.as_mut().filter(|_| self.relay.is_ready()) else { return };
         let Stage::Greeted { have } = browser.stage else { return };
         let ((cols, rows), socket) = (self.size, browser.socket);
-        let ready = Control::Ready { session_id: self.terms.id.clone(), cols, rows, input: self.input.taken() };
+        let ready =
+            Control::Ready { session_id: self.terms.id.clone(), cols, rows, input: self.input.taken() };
         actions.push(Action::ToBrowser(control(ready)));
         if self.peers > 0 {
             actions.push(Action::ToBrowser(control(Control::Peers { count: self.peers })));
@@ -143,7 +144,9 @@ impl Machine {
 
     /// Passes output on, or a size, to a browser that takes it live.
     pub(super) fn show(&mut self, frame: Frame, actions: &mut Vec<Action>) {
-        let Some(browser) = self.browser.as_ref().filter(|browser| browser.stage == Stage::Live) else { return };
+        let Some(browser) = self.browser.as_ref().filter(|browser| browser.stage == Stage::Live) else {
+            return;
+        };
         if self.output.saturating_sub(browser.acked) > LAG {
             let behind = Close::new(close::TRY_AGAIN, "This browser fell too far behind; it may come back.");
             actions.push(Action::DropBrowser(behind));

@@ -18,7 +18,8 @@ pub const FAREWELL: Duration = Duration::from_secs(10);
 impl Machine {
     /// When to tick next, at the latest.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let warning = self.end_by_terms().filter(|_| !self.warned).map(|(end, _)| end.saturating_sub(WARNING));
+        let warning =
+            self.end_by_terms().filter(|_| !self.warned).map(|(end, _)| end.saturating_sub(WARNING));
         [self.next_end().map(|(at, _)| at), warning].into_iter().flatten().min()
     }
 
@@ -32,7 +33,10 @@ impl Machine {
             self.warned = true;
             // Rounded up, so that a page's count ends with the session and not before.
             let in_seconds = (end - now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-            self.to_browser(control(Control::Closing { reason: reason.as_str().to_owned(), in_seconds }), actions);
+            self.to_browser(
+                control(Control::Closing { reason: reason.as_str().to_owned(), in_seconds }),
+                actions,
+            );
         }
     }
 

@@ -133,7 +133,10 @@ mod tests {
         let mut input = Input::unknown();
         assert_eq!(input.resume(17), Some(Vec::new()));
         assert_eq!(input.taken(), 17);
-        assert_eq!(input.take(0, &Bytes::from_static(b"x"), true), Err(Breach("input must continue its stream exactly")));
+        assert_eq!(
+            input.take(0, &Bytes::from_static(b"x"), true),
+            Err(Breach("input must continue its stream exactly"))
+        );
         input.take(17, &Bytes::from_static(b"x"), true).unwrap();
     }
 
