@@ -5,6 +5,7 @@
 //! the store, and only when they have been read back does the journal go. A [`Library`] reads recordings back,
 //! from the store or, while they are not there yet, from the journal; a [`Live`] reads one that is being written.
 
+pub mod alis;
 pub mod asciicast;
 pub mod chunks;
 pub mod journal;

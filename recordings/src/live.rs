@@ -112,6 +112,10 @@ impl Live {
 
     async fn build(&self, most: u64) -> Result<Checkpoint, LiveError> {
         let turn = Arc::clone(&self.tape.building).lock_owned().await;
+        let kept = self.tape.checkpoint();
+        if kept.place.pos == self.tape.end().pos {
+            return Ok(kept);
+        }
         let tape = Arc::clone(&self.tape);
         // The turn goes along: a build that nobody waits for any more still ends before the next begins.
         blocking(move || {

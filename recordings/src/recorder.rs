@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::journal::{Cursor, End, Event, Exit, JournalError};
 use crate::live::{Live, Tape};
-use crate::writer::{Order, Tail, Work};
+use crate::writer::{Order, Tail, Task, Work};
 
 /// Why events could not be recorded: what they say must not be shown, the session ends.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ impl Recorder {
 
     async fn order(&self, work: Work) -> Result<Cursor, RecorderError> {
         let (reply, answer) = oneshot::channel();
-        let order = Order { tail: Arc::clone(&self.tail), work, reply };
+        let order = Order::Write(Task { tail: Arc::clone(&self.tail), work, reply });
         self.orders.send(order).await.map_err(|_| RecorderError::Stopped)?;
         answer.await.map_err(|_| RecorderError::Stopped)?
     }

@@ -12,7 +12,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::journal::{Cursor, End, Header, JournalError, PREAMBLE};
 use crate::live::Place;
@@ -238,7 +238,22 @@ impl Spool {
     /// If there is none, it has its end, it is being written, or cannot be read.
     pub async fn resume(&self, session: &str) -> Result<Recorder, SpoolError> {
         let session = checked(session)?.to_owned();
-        self.blocking(move |spool| spool.reopen(&session)).await
+        let again = session.clone();
+        match self.blocking(move |spool| spool.reopen(&session)).await {
+            // Perhaps only by the last batch of a recorder that was dropped before it had its answer.
+            Err(SpoolError::Busy(_)) => {
+                self.pass().await?;
+                self.blocking(move |spool| spool.reopen(&again)).await
+            }
+            reopened => reopened,
+        }
+    }
+
+    /// Returns when the writer has done all that it has been asked for.
+    async fn pass(&self) -> Result<(), SpoolError> {
+        let (done, passed) = oneshot::channel();
+        self.inner.orders.send(Order::Pass(done)).await.map_err(|_| SpoolError::Stopped)?;
+        passed.await.map_err(|_| SpoolError::Stopped)
     }
 
     /// Ends the journal of a session that did not come back, as it stands; says what was in it.

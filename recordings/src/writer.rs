@@ -27,8 +27,15 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// `IOV_MAX` on every system we run on.
 const MAX_SLICES: usize = 1024;
 
-/// What a recorder asks for.
-pub(crate) struct Order {
+/// What the writer is asked for.
+pub(crate) enum Order {
+    /// By a recorder.
+    Write(Task),
+    /// By who must know that all orders before this one are done with.
+    Pass(oneshot::Sender<()>),
+}
+
+pub(crate) struct Task {
     pub(crate) tail: Arc<Mutex<Tail>>,
     pub(crate) work: Work,
     pub(crate) reply: oneshot::Sender<Result<Cursor, RecorderError>>,
@@ -274,22 +281,29 @@ pub(crate) fn start(
 
 fn write(mut orders: mpsc::Receiver<Order>, durability: Durability, dirty: &Dirty) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut passing = Vec::new();
     while let Some(first) = orders.blocking_recv() {
-        group.push(first);
-        while group.len() < GROUP
-            && let Ok(order) = orders.try_recv()
-        {
-            group.push(order);
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Write(task) => group.push(task),
+                Order::Pass(passed) => passing.push(passed),
+            }
+            next = (group.len() < GROUP).then(|| orders.try_recv().ok()).flatten();
         }
         match durability {
-            Durability::Written => group.drain(..).for_each(|order| write_one(order, dirty)),
+            Durability::Written => group.drain(..).for_each(|task| write_one(task, dirty)),
             Durability::Synced => write_group(&mut group),
+        }
+        for passed in passing.drain(..) {
+            // Who no longer listens needs no answer.
+            let _ = passed.send(());
         }
     }
 }
 
-fn write_one(order: Order, dirty: &Dirty) {
-    let Order { tail, work, reply } = order;
+fn write_one(task: Task, dirty: &Dirty) {
+    let Task { tail, work, reply } = task;
     let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
     let result = guard.work(work).map(|done| {
         dirty.add(guard.target());
@@ -302,10 +316,10 @@ fn write_one(order: Order, dirty: &Dirty) {
     let _ = reply.send(result);
 }
 
-fn write_group(group: &mut Vec<Order>) {
+fn write_group(group: &mut Vec<Task>) {
     let mut answers = Vec::with_capacity(group.len());
     let mut touched: Vec<(Arc<Target>, Option<i32>)> = Vec::new();
-    for Order { tail, work, reply } in group.drain(..) {
+    for Task { tail, work, reply } in group.drain(..) {
         let mut guard = tail.lock().unwrap_or_else(PoisonError::into_inner);
         let result = guard.work(work);
         let target = guard.target();

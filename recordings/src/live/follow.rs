@@ -1,11 +1,13 @@
 //! Following a recording: the screen as it stands, then every event, at the follower's own pace.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::tape::{Heard, Place, Standing};
-use super::{Live, LiveError, Redraw, blocking};
+use super::tape::{Heard, Place, Standing, Tape};
+use super::{Live, LiveError, Redraw};
 use crate::journal::{End, Event};
 
 /// Bytes of journal that a follower may be behind before it gets a screen instead: 1 MiB.
@@ -33,12 +35,17 @@ pub struct Follow {
     /// After the last record read; none before the first screen.
     place: Option<Place>,
     ready: VecDeque<Event>,
+    /// A read under way. Kept here, so that it is not begun anew where `next` is cancelled again and again.
+    reading: Option<JoinHandle<Read>>,
 }
+
+/// Events, and the place after them.
+type Read = Result<(VecDeque<Event>, Place), LiveError>;
 
 impl Follow {
     pub(super) fn new(live: Live) -> Self {
         let heard = live.tape.heard();
-        Self { live, heard, place: None, ready: VecDeque::new() }
+        Self { live, heard, place: None, ready: VecDeque::new(), reading: None }
     }
 
     /// What is next. First a screen, then the events, none twice and none left out; when the follower is more than
@@ -51,6 +58,13 @@ impl Follow {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Followed::Event(event));
             }
+            if let Some(reading) = &mut self.reading {
+                let read = reading.await;
+                self.reading = None;
+                let (events, place) = read.map_err(|_| LiveError::Stopped)??;
+                (self.ready, self.place) = (events, Some(place));
+                continue;
+            }
             let heard = self.heard.borrow_and_update().clone();
             let end = heard.place.pos;
             let Some(place) = self.place.filter(|place| end - place.pos <= LAG) else {
@@ -59,7 +73,8 @@ impl Follow {
                 return Ok(Followed::Screen(checkpoint.into()));
             };
             if place.pos < end {
-                self.read(place, end).await?;
+                let tape = Arc::clone(&self.live.tape);
+                self.reading = Some(spawn_blocking(move || read(&tape, place, end)));
                 continue;
             }
             match heard.standing {
@@ -73,21 +88,15 @@ impl Follow {
             let _ = self.heard.changed().await;
         }
     }
+}
 
-    async fn read(&mut self, place: Place, end: u64) -> Result<(), LiveError> {
-        let tape = std::sync::Arc::clone(&self.live.tape);
-        let (events, place) = blocking(move || {
-            let mut stretch = tape.stretch(place, end);
-            let mut events = VecDeque::new();
-            while stretch.place.pos - place.pos < AHEAD
-                && let Some((at, kind)) = stretch.next()?
-            {
-                events.push_back(Event { at, kind });
-            }
-            Ok((events, stretch.place))
-        })
-        .await?;
-        (self.ready, self.place) = (events, Some(place));
-        Ok(())
+fn read(tape: &Tape, from: Place, end: u64) -> Read {
+    let mut stretch = tape.stretch(from, end);
+    let mut events = VecDeque::new();
+    while stretch.place.pos - from.pos < AHEAD
+        && let Some((at, kind)) = stretch.next()?
+    {
+        events.push_back(Event { at, kind });
     }
+    Ok((events, stretch.place))
 }

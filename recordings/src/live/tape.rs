@@ -128,9 +128,6 @@ impl Tape {
     pub(super) fn build(&self, most: u64) -> Result<Checkpoint, LiveError> {
         let from = self.checkpoint();
         let until = self.end().pos;
-        if from.place.pos >= until {
-            return Ok(from);
-        }
         let mut screen = Screen::new(from.place.size.0, from.place.size.1);
         screen.feed(&from.redraw);
         let mut stretch = self.stretch(from.place, until);

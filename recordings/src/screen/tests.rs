@@ -138,11 +138,17 @@ proptest! {
     #[test]
     fn a_screen_goes_on_from_its_redraw_as_if_nothing_had_been(
         stream in stream(), cut in any::<prop::sample::Index>(), cols in 1..14_u16, rows in 1..8_u16,
+        size in prop::option::of((1..14_u16, 1..8_u16)),
     ) {
         let cut = cut.index(stream.len() + 1);
         let mut whole = fed(cols, rows, &stream[..cut]);
         let mut restored = fed(cols, rows, &whole.redraw());
         prop_assert_eq!(shown(&restored), shown(&whole));
+        if let Some((cols, rows)) = size {
+            whole.resize(cols, rows);
+            restored.resize(cols, rows);
+            prop_assert_eq!(shown(&restored), shown(&whole));
+        }
         whole.feed(&stream[cut..]);
         restored.feed(&stream[cut..]);
         prop_assert_eq!(shown(&restored), shown(&whole));

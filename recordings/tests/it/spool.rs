@@ -293,3 +293,46 @@ async fn fifty_sessions_at_once_each_get_their_own_bytes() {
         assert!(found.iter().all(|one| one.end.is_some() && one.output_offset == found[0].output_offset));
     }
 }
+
+#[tokio::test]
+async fn a_session_can_be_resumed_the_moment_its_recorder_is_gone() {
+    for durability in [Durability::Written, Durability::Synced] {
+        let world = World::new();
+        let spool = world.spool_with(durability);
+        let mut recorder = spool.start(header("s1")).await.unwrap();
+        for n in 0..50_u64 {
+            // Its last batch is on its way to the writer (or just written), and nobody waits for the answer.
+            let batch = vec![output(recorder.output_offset(), b"12345")];
+            let mut recording = Box::pin(recorder.record(batch));
+            let _ = futures_util::poll!(&mut recording);
+            drop(recording);
+            drop(recorder);
+            recorder = spool.resume("s1").await.unwrap();
+            assert_eq!(recorder.output_offset(), (n + 1) * 5);
+        }
+        assert!(matches!(spool.resume("s1").await, Err(SpoolError::Busy(_))));
+    }
+}
+
+#[tokio::test]
+async fn after_a_power_cut_a_session_stands_at_its_last_whole_record() {
+    let world = World::new();
+    let mut recorder = world.spool().start(header("s1")).await.unwrap();
+    let path = world.spool_dir().join("s1.journal");
+    let mut stands = Vec::new();
+    for n in 0..4_u64 {
+        stands.push((fs::metadata(&path).unwrap().len(), recorder.output_offset(), recorder.last_at()));
+        say(&mut recorder, ms(10 + n), &vec![b'x'; 100 + n as usize]).await;
+    }
+    drop(recorder);
+    let whole = fs::metadata(&path).unwrap().len();
+    for cut in (stands[0].0..whole).rev().step_by(9) {
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(cut).unwrap();
+        let recorder = world.spool().resume("s1").await.unwrap();
+        let &(pos, offset, at) = stands.iter().rev().find(|(pos, ..)| *pos <= cut).unwrap();
+        assert_eq!((recorder.output_offset(), recorder.last_at()), (offset, at), "cut at {cut}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), pos);
+        let screen = recorder.live().screen().await.unwrap();
+        assert_eq!((screen.offset, screen.at), (offset, at));
+    }
+}

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use recordings::seal::Chain;
-use recordings::{Compression, Index, RecordingState, Store};
+use recordings::{Compression, Event, Index, Kind, RecordingState, Store};
 use sha2::{Digest, Sha256};
 
 use crate::world::{
@@ -266,4 +267,42 @@ async fn stores_open_by_url_and_answer() {
     let store = world.store();
     std::fs::remove_dir_all(world.store_dir()).unwrap();
     assert!(store.probe().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_lost_in_a_power_cut_is_marked_in_the_cast_and_counted_in_index_and_seal() {
+    let world = World::new();
+    let mut recorder = world.spool().start(header("s1")).await.unwrap();
+    say(&mut recorder, ms(100), b"kept").await;
+    say(&mut recorder, ms(200), b"this goes with the power").await;
+    drop(recorder);
+    let journal = world.spool_dir().join("s1.journal");
+    let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+
+    let (spool, book) = (world.spool(), Arc::new(Book::default()));
+    let mut recorder = spool.resume("s1").await.unwrap();
+    assert_eq!((recorder.output_offset(), recorder.last_at()), (4, ms(100)));
+    let agent_has = 4 + 24;
+    let gap = Kind::Gap { lost: agent_has - recorder.output_offset() };
+    let after = Kind::Output { offset: agent_has, bytes: Bytes::from_static(b"after") };
+    let events = [gap, after].map(|kind| Event { at: ms(300), kind });
+    recorder.record(events.to_vec()).await.unwrap();
+    assert_eq!(recorder.output_offset(), agent_has + 5);
+    let screen = recorder.live().screen().await.unwrap();
+    assert_eq!(screen.offset, agent_has + 5);
+    assert!(String::from_utf8_lossy(&screen.bytes).contains("keptafter"));
+    recorder.finish(ms(400), "exit", None).await.unwrap();
+
+    let stored =
+        upload_until(uploader(&spool, world.store(), &book, Compression::None), book.stored("s1")).await;
+    assert_eq!((stored.lost_bytes, stored.output_bytes), (24, 9));
+    let cast = String::from_utf8(world.stored_file(&stored.key)).unwrap();
+    let lines: Vec<_> = cast.lines().skip(1).collect();
+    let expected = [r#"[0.1,"o","kept"]"#, r#"[0.3,"m","24 bytes of output lost"]"#, r#"[0.3,"o","after"]"#];
+    assert_eq!(lines, expected);
+    let index: Index = serde_json::from_slice(&world.stored_file("2026/11/23/s1.index.json")).unwrap();
+    assert_eq!((index.lost_bytes, index.output_bytes), (24, 9));
+    assert_eq!(index.output_sha256, hash(b"keptafter"));
+    assert_eq!(claims(&world.stored_file("2026/11/23/s1.seal"))["lost_bytes"], 24);
 }
