@@ -1,8 +1,7 @@
 //! A session against a bastion played by the test, over a socket in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use openapi::frames::OUTPUT_WINDOW;
 use tokio::io::DuplexStream;
@@ -13,12 +12,11 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role},
     },
 };
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    shell::{Allowed, Shell},
-    tasks::Sessions,
+    shell::{self, Allowed, Request, Shell},
+    wire,
 };
 
 struct Bastion {
@@ -38,7 +36,6 @@ async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
     let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let stop = CancellationToken::new();
-    let seat = Arc::new(Sessions::default()).take("s", &stop).unwrap();
     let request = Request {
         session_id: uuid::Uuid::new_v4().to_string(),
         run_as: None,
@@ -47,12 +44,13 @@ async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
         rows: 24,
     };
     let (terminal, process) = shell::open(shell, &Allowed::default(), &request).unwrap();
+    let stopped = stop.clone();
     let session = tokio::spawn(async move {
         let mut session = Session::new(terminal, process);
         let mut wire = Wire::new(near);
-        let parting = session.run(&mut wire, &seat).await;
+        let parting = session.run(&mut wire, None, &stopped).await;
         wire.close(1000, "").await;
-        session.process.end(Duration::from_millis(200)).await;
+        session.end(false, Duration::from_millis(200)).await;
         parting
     });
     let mut bastion = Bastion { socket, stop, session, received: 0 };
