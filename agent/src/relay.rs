@@ -216,3 +216,7 @@ async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) ->
         };
     }
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;

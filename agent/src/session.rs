@@ -189,6 +189,10 @@ impl Session {
                 return Err(Parting::Abandoned);
             }
             self.on(event)?;
+            if self.stopping.is_some() && matches!(self.phase, Phase::Told { .. }) {
+                // Its shell has ended, and there is nobody to tell.
+                return Err(Parting::Over);
+            }
         }
     }
 
