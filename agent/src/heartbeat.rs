@@ -10,7 +10,7 @@ use crate::{Agent, backoff::Backoff, client::ClientError, metrics::Host};
 
 /// The bounds of the interval a bastion may name, in seconds.
 const BOUNDS: (u32, u32) = (1, 60);
-/// The longest pause after a failure.
+/// The longest pause after a failure, while no session is held.
 const CAP: Duration = Duration::from_secs(60);
 
 /// Sends heartbeats until it is cancelled; the first at once, since it is also the receipt for the secret.
@@ -29,11 +29,13 @@ pub(crate) async fn run(agent: &Agent, shutdown: &CancellationToken) {
                 told = info.or(told);
                 agent.client.set_clock(&answer.server_time);
                 agent.sessions.end(&answer.terminate);
+                agent.set_resume_grace(answer.resume_grace);
                 jittered(answer.interval.clamp(BOUNDS.0, BOUNDS.1))
             }
             Some(Err(error)) => {
                 report(&error);
-                backoff.next(CAP, &mut crate::backoff::dice())
+                let cap = if agent.sessions.ids().is_empty() { CAP } else { crate::relay::CAP };
+                backoff.next(cap, &mut crate::backoff::dice())
             }
         };
         if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod platform;
 pub mod processes;
 pub mod relay;
+pub mod session;
 pub mod shell;
 pub mod stream;
 pub mod tasks;
@@ -21,7 +22,10 @@ pub mod wire;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,6 +47,8 @@ use crate::{
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("CASTELLAN_COMMIT"));
 /// The longest pause before the bastion is asked again who it is.
 const CAP: Duration = Duration::from_secs(60);
+/// How long a bastion that does not say so waits for a session's agent, in seconds, and how long any may.
+const RESUME_GRACE: (u64, u64) = (60, 24 * 60 * 60);
 
 /// What an agent's owner may set.
 #[derive(Clone, Debug)]
@@ -119,6 +125,21 @@ pub(crate) struct Agent {
     kill_on_end: bool,
     shell: Shell,
     tracker: TaskTracker,
+    // Seconds.
+    resume_grace: AtomicU64,
+}
+
+impl Agent {
+    /// Takes the bastion's word for how long its sessions wait for their agent.
+    fn set_resume_grace(&self, seconds: Option<u64>) {
+        let (usual, most) = RESUME_GRACE;
+        self.resume_grace.store(seconds.unwrap_or(usual).min(most), Ordering::Relaxed);
+    }
+
+    /// How long the bastion's sessions wait for their agent.
+    fn resume_grace(&self) -> Duration {
+        Duration::from_secs(self.resume_grace.load(Ordering::Relaxed))
+    }
 }
 
 /// Runs until `shutdown` is cancelled; then every shell has ended and every task is joined before it returns.
@@ -144,6 +165,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Ag
         kill_on_end: options.kill_on_end,
         shell: options.shell,
         tracker: TaskTracker::new(),
+        resume_grace: AtomicU64::new(RESUME_GRACE.0),
     });
     tokio::join!(heartbeat::run(&agent, &shutdown), tasks::run(&agent, &shutdown));
     agent.tracker.close();

@@ -131,6 +131,12 @@ mod unix {
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// Whether this is a terminal's way to say that its far end is closed by all.
+    #[must_use]
+    pub fn is_hung_up(error: &io::Error) -> bool {
+        error.raw_os_error() == Some(libc::EIO)
+    }
+
     /// Sends a signal to one process; one that is gone already is no error.
     pub fn signal(pid: u32, signal: i32) {
         if let Ok(pid) = i32::try_from(pid)

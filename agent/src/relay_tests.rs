@@ -1,11 +1,15 @@
-//! A session against a bastion played by the test, over a socket in memory.
+//! A session whose sockets are cut, against a bastion played by the test: real connections, without the upgrade.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, AtomicUsize, Ordering},
+};
 
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use openapi::frames::OUTPUT_WINDOW;
-use tokio::io::DuplexStream;
+use openapi::frames::{INPUT_WINDOW, MAX_DATA, close};
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -13,32 +17,68 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role},
     },
 };
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{
-    shell::{Allowed, Shell},
-    tasks::Sessions,
-};
+use crate::shell::{Allowed, Shell};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How the played bastion takes a relay: it does, or refuses with this status.
+#[derive(Clone, Default)]
+struct Door {
+    status: Arc<AtomicU16>,
+    tries: Arc<AtomicUsize>,
+}
+
+struct Played {
+    address: std::net::SocketAddr,
+    door: Door,
+}
+
+impl Line for Played {
+    type Stream = TcpStream;
+
+    async fn dial(&self) -> Result<Wire<TcpStream>, DialError> {
+        self.door.tries.fetch_add(1, Ordering::Relaxed);
+        match self.door.status.load(Ordering::Relaxed) {
+            0 => {
+                let stream = TcpStream::connect(self.address).await;
+                let stream = stream.map_err(|error| DialError::Unreachable(error.to_string()))?;
+                Ok(Wire::new(WebSocketStream::from_raw_socket(stream, Role::Client, None).await))
+            }
+            status => Err(DialError::Refused { status, detail: String::new() }),
+        }
+    }
+
+    fn grace(&self) -> Duration {
+        GRACE
+    }
+
+    fn session(&self) -> &'static str {
+        "s"
+    }
+}
 
 struct Bastion {
-    socket: WebSocketStream<DuplexStream>,
+    listener: TcpListener,
+    door: Door,
     stop: CancellationToken,
-    session: tokio::task::JoinHandle<Parting>,
-    received: u64,
+    session: JoinHandle<Parting>,
+    socket: Option<WebSocketStream<TcpStream>>,
+    output: Vec<u8>,
+    others: Vec<Frame>,
+    acked: u64,
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(120), future).await.expect("in time")
 }
 
 /// Starts a session, and takes its `hello`.
 async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
-    let (near, far) = tokio::io::duplex(8 * 1024);
-    let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-    let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
-    let stop = CancellationToken::new();
-    let seat = Arc::new(Sessions::default()).take("s", &stop).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let line = Played { address: listener.local_addr().unwrap(), door: Door::default() };
+    let (door, stop) = (line.door.clone(), CancellationToken::new());
     let request = Request {
         session_id: uuid::Uuid::new_v4().to_string(),
         run_as: None,
@@ -47,67 +87,111 @@ async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
         rows: 24,
     };
     let (terminal, process) = shell::open(shell, &Allowed::default(), &request).unwrap();
+    let stopped = stop.clone();
     let session = tokio::spawn(async move {
         let mut session = Session::new(terminal, process);
-        let mut wire = Wire::new(near);
-        let parting = session.run(&mut wire, &seat).await;
-        wire.close(1000, "").await;
-        session.process.end(Duration::from_millis(200)).await;
+        let wire = line.dial().await.unwrap();
+        let parting = hold(&mut session, wire, &line, &stopped).await;
+        session.end(false, Duration::from_millis(200)).await;
         parting
     });
-    let mut bastion = Bastion { socket, stop, session, received: 0 };
+    let (output, others) = (Vec::new(), Vec::new());
+    let mut bastion = Bastion { listener, door, stop, session, socket: None, output, others, acked: 0 };
+    bastion.accept().await;
     assert_eq!(bastion.next().await, Frame::Control(Control::Hello { have: 0 }));
     bastion
 }
 
 impl Bastion {
-    async fn send(&mut self, frame: Frame) {
-        within(self.socket.send(Message::Binary(frame.encode()))).await.unwrap();
+    async fn accept(&mut self) {
+        let (stream, _) = within(self.listener.accept()).await.unwrap();
+        self.socket = Some(WebSocketStream::from_raw_socket(stream, Role::Server, None).await);
     }
 
-    async fn type_at(&mut self, offset: u64, text: &'static [u8]) {
-        self.send(Frame::Data { offset, bytes: Bytes::from_static(text) }).await;
+    fn cut(&mut self) {
+        self.socket = None;
+    }
+
+    /// Refuses whoever comes, with this status; 0: nobody.
+    fn refuse(&self, status: u16) {
+        self.door.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Takes the next relay and says where the bastion stands; answers what the agent has taken of the input.
+    async fn resume(&mut self, input: u64) -> u64 {
+        self.accept().await;
+        let have = self.output.len() as u64;
+        self.send(Frame::Control(Control::Resume { have, input })).await;
+        assert_eq!(self.next().await, Frame::Control(Control::Hello { have }));
+        match self.next().await {
+            Frame::Ack(taken) => taken,
+            other => panic!("{other:?} before the acknowledgement"),
+        }
+    }
+
+    async fn send(&mut self, frame: Frame) {
+        within(self.socket.as_mut().unwrap().send(Message::Binary(frame.encode()))).await.unwrap();
+    }
+
+    async fn type_at(&mut self, offset: u64, text: &[u8]) {
+        self.send(Frame::Data { offset, bytes: Bytes::copy_from_slice(text) }).await;
     }
 
     async fn next(&mut self) -> Frame {
         loop {
-            match within(self.socket.next()).await.expect("open").expect("whole") {
-                Message::Binary(bytes) => {
-                    let frame = Frame::decode(bytes).unwrap();
-                    if let Frame::Data { offset, bytes } = &frame {
-                        assert_eq!(*offset, self.received, "the stream continues exactly");
-                        self.received += bytes.len() as u64;
-                    }
-                    return frame;
-                }
+            match within(self.socket.as_mut().unwrap().next()).await.expect("open").expect("whole") {
+                Message::Binary(bytes) => return Frame::decode(bytes).unwrap(),
                 Message::Close(frame) => panic!("closed: {frame:?}"),
                 _ => {}
             }
         }
     }
 
-    /// Receives until a frame is the one; acknowledges output on the way.
-    async fn until(&mut self, mut is: impl FnMut(&Frame) -> bool) -> (Vec<u8>, Vec<Frame>) {
-        let (mut output, mut others) = (Vec::new(), Vec::new());
+    /// Receives until a frame is the one; acknowledges half of what comes.
+    async fn until(&mut self, mut is: impl FnMut(&Frame) -> bool) {
         loop {
             let frame = self.next().await;
             let found = is(&frame);
-            if let Frame::Data { bytes, .. } = &frame {
-                output.extend_from_slice(bytes);
-                self.send(Frame::Ack(self.received)).await;
-            } else {
-                others.push(frame);
+            match frame {
+                Frame::Data { offset, bytes } => {
+                    assert_eq!(offset, self.output.len() as u64, "the stream continues exactly");
+                    self.output.extend_from_slice(&bytes);
+                    self.acked = self.acked.max(self.output.len() as u64 / 2);
+                    self.send(Frame::Ack(self.acked.max((self.output.len() as u64).saturating_sub(65_536))))
+                        .await;
+                }
+                other => self.others.push(other),
             }
             if found {
-                return (output, others);
+                return;
             }
         }
     }
 
-    async fn close(mut self, code: u16) -> Parting {
+    async fn close(&mut self, code: u16) {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
-        let _ = self.socket.close(Some(frame)).await;
+        self.socket.as_mut().unwrap().close(Some(frame)).await.unwrap();
+    }
+
+    /// The code that the agent closes with.
+    async fn closed(&mut self) -> u16 {
+        loop {
+            match within(self.socket.as_mut().unwrap().next()).await.expect("a close").expect("whole") {
+                Message::Close(frame) => return frame.expect("a code").code.into(),
+                other => drop(other),
+            }
+        }
+    }
+
+    async fn parting(self) -> Parting {
         within(self.session).await.unwrap()
+    }
+
+    /// Reads the first line of the output, the shell's process id.
+    async fn leader(&mut self) -> String {
+        self.until(|frame| matches!(frame, Frame::Data { bytes, .. } if bytes.contains(&b'\n'))).await;
+        let text = String::from_utf8_lossy(&self.output).into_owned();
+        text.lines().next().unwrap().to_owned()
     }
 }
 
@@ -115,120 +199,207 @@ fn is_exit(frame: &Frame) -> bool {
     matches!(frame, Frame::Control(Control::Exit { .. }))
 }
 
+/// Waits until a process is no more, nor a zombie.
+async fn gone(pid: &str) {
+    let path = format!("/proc/{pid}");
+    within(async {
+        while std::fs::exists(&path).unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn all_output_comes_before_the_exit_and_the_bastion_closes() {
-    let mut bastion = begin(Shell::Login, Some("seq 1 200000; exit 7")).await;
-    let (output, others) = bastion.until(is_exit).await;
+async fn a_flood_that_is_cut_again_and_again_arrives_once() {
     let wanted: String = (1..=200_000).map(|number| format!("{number}\r\n")).collect();
-    assert!(output == wanted.as_bytes(), "{} of {} bytes", output.len(), wanted.len());
-    let exit = Frame::Control(Control::Exit { code: Some(7), signal: None });
-    assert_eq!(others, [Frame::Control(Control::Exiting), exit]);
-    assert_eq!(bastion.close(1000).await, Parting::Closed(1000));
-}
-
-#[tokio::test]
-async fn what_an_ended_shell_left_in_its_terminal_comes_before_the_exit() {
-    let mut bastion = begin(Shell::Login, Some("head -c 264144 /dev/zero | tr '\\0' x")).await;
-    while bastion.received < OUTPUT_WINDOW {
-        assert!(matches!(bastion.next().await, Frame::Data { .. }));
-    }
-    // The window is spent, the rest fits the terminal, so the shell can end.
-    assert_eq!(bastion.next().await, Frame::Control(Control::Exiting));
-    bastion.send(Frame::Ack(OUTPUT_WINDOW)).await;
-    let (rest, _) = bastion.until(is_exit).await;
-    assert!(rest == [b'x'; 2000], "{} bytes of 2000", rest.len());
-}
-
-#[tokio::test]
-async fn keys_are_written_acknowledged_and_seen() {
-    let mut bastion = begin(Shell::Echo, None).await;
-    bastion.type_at(0, b"hello").await;
-    let (output, _) = bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
-    assert_eq!(output, b"hello");
-    bastion.type_at(5, b"\x04").await;
-    let (_, others) = bastion.until(is_exit).await;
-    assert!(others.contains(&Frame::Control(Control::Exit { code: Some(0), signal: None })));
-}
-
-#[tokio::test]
-async fn output_stops_at_its_window_and_ctrl_c_gets_through() {
-    let mut bastion =
-        begin(Shell::Login, Some("trap 'echo stopped; exit 0' INT; while :; do echo yyyyyyyyyyyyyyy; done"))
+    let mut bastion = begin(Shell::Login, Some("seq 1 200000; exit 7")).await;
+    for part in 1..=4 {
+        let enough = wanted.len() * part / 5;
+        let mut received = bastion.output.len();
+        bastion
+            .until(|frame| {
+                received += if let Frame::Data { bytes, .. } = frame { bytes.len() } else { 0 };
+                received >= enough
+            })
             .await;
-    while bastion.received < OUTPUT_WINDOW {
-        assert!(matches!(bastion.next().await, Frame::Data { .. }));
+        bastion.cut();
+        bastion.resume(0).await;
     }
-    assert_eq!(bastion.received, OUTPUT_WINDOW);
-    // The window is spent: the next frames are the answers to these two, not output.
-    bastion.send(Frame::Control(Control::Ping)).await;
-    assert_eq!(bastion.next().await, Frame::Control(Control::Pong));
-    bastion.type_at(0, b"\x03").await;
-    assert_eq!(bastion.next().await, Frame::Ack(1));
-    bastion.send(Frame::Ack(OUTPUT_WINDOW)).await;
-    let (output, _) = bastion.until(is_exit).await;
-    assert!(output.windows(7).any(|part| part == b"stopped"));
+    bastion.until(is_exit).await;
+    assert!(bastion.output == wanted.as_bytes(), "{} of {} bytes", bastion.output.len(), wanted.len());
+    let exit = Frame::Control(Control::Exit { code: Some(7), signal: None });
+    assert_eq!(bastion.others, [Frame::Control(Control::Exiting), exit]);
+    bastion.close(close::EXIT).await;
+    assert_eq!(bastion.parting().await, Parting::Closed(close::EXIT));
 }
 
 #[tokio::test]
-async fn a_size_is_applied_and_told_in_the_streams_order() {
-    let mut bastion = begin(Shell::Login, Some("stty size; read line; stty size")).await;
-    bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
-    bastion.send(Frame::Resize { cols: 132, rows: 43 }).await;
-    let (_, others) = bastion.until(|frame| matches!(frame, Frame::Resized { .. })).await;
-    assert_eq!(others.last(), Some(&Frame::Resized { offset: bastion.received, cols: 132, rows: 43 }));
+async fn an_exit_without_a_socket_is_told_on_the_next_and_on_the_one_after() {
+    let mut bastion = begin(Shell::Login, Some("echo $$; read line; seq 1 9; exit 3")).await;
+    let leader = bastion.leader().await;
     bastion.type_at(0, b"\n").await;
-    let (output, _) = bastion.until(is_exit).await;
-    assert!(String::from_utf8_lossy(&output).contains("43 132"));
+    bastion.until(|frame| matches!(frame, Frame::Ack(1))).await;
+    bastion.refuse(503);
+    bastion.cut();
+    gone(&leader).await;
+    bastion.refuse(0);
+    for _ in 0..2 {
+        bastion.others.clear();
+        assert_eq!(bastion.resume(1).await, 1);
+        bastion.until(is_exit).await;
+        let exit = Frame::Control(Control::Exit { code: Some(3), signal: None });
+        assert_eq!(bastion.others, [Frame::Control(Control::Exiting), exit]);
+        assert!(bastion.output.ends_with(b"8\r\n9\r\n"));
+        bastion.cut();
+    }
+    bastion.resume(1).await;
+    bastion.close(close::EXIT).await;
+    assert_eq!(bastion.parting().await, Parting::Closed(close::EXIT));
 }
 
 #[tokio::test]
-async fn a_hidden_terminal_is_told_before_what_is_typed_into_it() {
-    let mut bastion =
-        begin(Shell::Login, Some("stty -echo; echo go; read line; stty echo; echo on; read line")).await;
-    bastion.until(|frame| matches!(frame, Frame::Data { bytes, .. } if bytes.starts_with(b"go"))).await;
-    bastion.type_at(0, b"secret\n").await;
-    let (_, others) = bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
-    assert_eq!(others[..2], [Frame::Echo { offset: 0, on: false }, Frame::Ack(7)]);
-    bastion.type_at(7, b"x\n").await;
-    let (_, others) = bastion.until(|frame| matches!(frame, Frame::Ack(_))).await;
-    assert_eq!(others[..2], [Frame::Echo { offset: 7, on: true }, Frame::Ack(9)]);
+async fn a_spent_window_waits_with_the_rest_of_an_ended_shell() {
+    // The window and a little that only the terminal holds; longer without a socket than a drain may take.
+    let command = "echo $$; read line; head -c 264144 /dev/zero | tr '\\0' x";
+    let mut bastion = begin(Shell::Login, Some(command)).await;
+    let leader = bastion.leader().await;
+    bastion.refuse(503);
+    bastion.type_at(0, b"\n").await;
+    bastion.until(|frame| matches!(frame, Frame::Ack(1))).await;
+    bastion.cut();
+    gone(&leader).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    bastion.refuse(0);
+    bastion.resume(1).await;
+    bastion.until(is_exit).await;
+    let wanted = format!("{leader}\r\n\r\n{}", "x".repeat(264_144));
+    assert!(bastion.output == wanted.as_bytes(), "{} of {} bytes", bastion.output.len(), wanted.len());
 }
 
 #[tokio::test]
-async fn a_gap_and_an_ack_of_the_future_break_the_protocol() {
+async fn input_in_flight_is_written_once() {
+    let typed: Vec<u8> = (0..300_000u32).map(|at| u8::try_from(at % 200).unwrap() + 32).collect();
     let mut bastion = begin(Shell::Echo, None).await;
-    bastion.type_at(1, b"x").await;
-    assert_eq!(within(bastion.session).await.unwrap(), Parting::Broken);
-    let mut bastion = begin(Shell::Echo, None).await;
-    bastion.send(Frame::Ack(1)).await;
-    assert_eq!(within(bastion.session).await.unwrap(), Parting::Broken);
-}
-
-#[tokio::test]
-async fn a_stopped_session_tells_its_exit() {
-    let mut bastion = begin(Shell::Login, Some("echo up; sleep 1000")).await;
-    bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
+    let (mut sent, mut taken) = (0, 0);
+    let mut rounds = 0;
+    while bastion.output.len() < typed.len() {
+        let room = (taken + usize::try_from(INPUT_WINDOW).unwrap()).min(typed.len());
+        while sent < room {
+            let end = (sent + MAX_DATA / 2).min(room);
+            bastion.type_at(sent as u64, &typed[sent..end]).await;
+            sent = end;
+        }
+        rounds += 1;
+        if rounds % 8 == 0 {
+            // Whatever is between the bastion and the terminal now is lost.
+            bastion.cut();
+            taken = usize::try_from(bastion.resume(taken as u64).await).unwrap();
+            sent = taken;
+        } else {
+            let whole = bastion.output.len();
+            let mut now = whole;
+            bastion
+                .until(|frame| {
+                    match frame {
+                        Frame::Ack(count) => taken = usize::try_from(*count).unwrap(),
+                        Frame::Data { bytes, .. } => now += bytes.len(),
+                        _ => {}
+                    }
+                    now > whole
+                })
+                .await;
+        }
+    }
+    assert!(bastion.output == typed);
     bastion.stop.cancel();
-    let (_, others) = bastion.until(is_exit).await;
-    let exit = Control::Exit { code: None, signal: Some("SIGHUP".to_owned()) };
-    assert_eq!(others.last(), Some(&Frame::Control(exit)));
-    assert_eq!(bastion.close(1000).await, Parting::Closed(1000));
 }
 
 #[tokio::test]
-async fn a_lost_socket_and_a_terminal_close_end_the_session() {
-    let bastion = begin(Shell::Login, Some("sleep 1000")).await;
-    drop(bastion.socket);
-    assert_eq!(within(bastion.session).await.unwrap(), Parting::Lost);
-    let bastion = begin(Shell::Login, Some("sleep 1000")).await;
-    assert_eq!(bastion.close(4410).await, Parting::Closed(4410));
+async fn a_restart_and_a_newer_relay_are_no_end_and_an_admins_word_is() {
+    let mut bastion = begin(Shell::Echo, None).await;
+    for code in [close::RESTART, close::ELSEWHERE, 1001, 1011, 4999] {
+        bastion.close(code).await;
+        assert_eq!(bastion.resume(0).await, 0, "after {code}");
+    }
+    bastion.close(close::ENDED_BY_ADMIN).await;
+    assert_eq!(bastion.parting().await, Parting::Closed(close::ENDED_BY_ADMIN));
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_at_the_bastion_ends_its_shell() {
+    let mut bastion = begin(Shell::Login, Some("echo $$; sleep 1000")).await;
+    let leader = bastion.leader().await;
+    bastion.refuse(GONE);
+    bastion.cut();
+    gone(&leader).await;
+    assert_eq!(bastion.parting().await, Parting::Gone);
+}
+
+#[tokio::test]
+async fn a_stopped_session_ends_without_a_socket_too() {
+    let mut bastion = begin(Shell::Login, Some("echo $$; sleep 1000")).await;
+    let leader = bastion.leader().await;
+    bastion.refuse(404);
+    bastion.cut();
+    bastion.stop.cancel();
+    gone(&leader).await;
+    assert_eq!(bastion.parting().await, Parting::Over);
 }
 
 #[tokio::test(start_paused = true)]
-async fn silence_of_thirty_five_seconds_is_a_loss() {
-    let bastion = begin(Shell::Echo, None).await;
+async fn a_bastion_that_stays_away_is_given_up_after_its_grace_and_a_minute() {
+    let mut bastion = begin(Shell::Echo, None).await;
     let began = Instant::now();
-    assert_eq!(bastion.session.await.unwrap(), Parting::Lost);
-    assert!((wire::SILENCE..wire::SILENCE + Duration::from_secs(3)).contains(&began.elapsed()));
-    drop(bastion.socket);
+    bastion.refuse(503);
+    bastion.cut();
+    let tries = Arc::clone(&bastion.door.tries);
+    assert_eq!(bastion.session.await.unwrap(), Parting::Abandoned);
+    let held = GRACE + MARGIN;
+    // A loss is noticed at once, or by its silence.
+    assert!((held..held + wire::SILENCE + CAP).contains(&began.elapsed()), "{:?}", began.elapsed());
+    let tries = tries.load(Ordering::Relaxed);
+    assert!((20..200).contains(&tries), "{tries} tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bastion_that_takes_a_relay_and_says_nothing_is_dialled_again() {
+    let mut bastion = begin(Shell::Echo, None).await;
+    bastion.cut();
+    bastion.accept().await;
+    let silent = bastion.socket.take();
+    assert_eq!(bastion.resume(0).await, 0);
+    drop(silent);
+    bastion.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_bastion_that_claims_what_was_never_said_breaks_the_protocol() {
+    for wrong in [
+        Control::Resume { have: 1, input: 0 },
+        Control::Resume { have: 0, input: 1 },
+        Control::Hello { have: 0 },
+    ] {
+        let mut bastion = begin(Shell::Echo, None).await;
+        bastion.cut();
+        bastion.accept().await;
+        bastion.send(Frame::Control(wrong)).await;
+        assert_eq!(bastion.closed().await, close::PROTOCOL);
+        assert_eq!(bastion.parting().await, Parting::Broken);
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_that_does_not_echo_is_told_again() {
+    let command = "echo $$; stty -echo; echo go; read line; read line";
+    let mut bastion = begin(Shell::Login, Some(command)).await;
+    while !bastion.output.ends_with(b"go\r\n") {
+        bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
+    }
+    bastion.type_at(0, b"secret\n").await;
+    bastion.until(|frame| matches!(frame, Frame::Ack(7))).await;
+    bastion.cut();
+    assert_eq!(bastion.resume(0).await, 7);
+    assert_eq!(bastion.next().await, Frame::Echo { offset: 0, on: false });
+    bastion.stop.cancel();
 }

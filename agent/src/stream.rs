@@ -1,14 +1,20 @@
-//! A session's two streams as numbers: offsets, windows, what is not acknowledged yet. Pure; it knows no socket.
+//! A session's two streams as numbers: offsets, windows, what is to be said on a socket and said again on the next.
+//! Pure; it knows no socket.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use openapi::frames::{INPUT_WINDOW, MAX_DATA, OUTPUT_WINDOW};
+use openapi::frames::{Control, Frame, INPUT_WINDOW, MAX_DATA, OUTPUT_WINDOW};
+
+/// Up to this size neighbouring pieces are kept as one, so that a trickle costs no more than its bytes.
+const PIECE: usize = 4 * 1024;
+/// How many marks are kept before a size replaces the one before it, wherever that stands.
+const MARKS_MAX: usize = 256;
 
 /// How the bastion broke a stream's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// It acknowledged bytes that were never sent.
+    /// It claims bytes that it was never sent, or an acknowledgement that was never given.
     #[error("an acknowledgement beyond what was sent")]
     Ahead,
     /// Its data does not begin where the last ended.
@@ -19,15 +25,63 @@ pub enum StreamError {
     Window,
 }
 
-/// Output: what the shell printed, until the bastion has it.
+/// Bytes of the output, and where they stand.
+#[derive(Debug)]
+struct Piece {
+    offset: u64,
+    bytes: Bytes,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
+/// What stands between the bytes of the output.
+#[derive(Debug)]
+struct Mark {
+    offset: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Size(u16, u16),
+    Said(Control),
+}
+
+impl Mark {
+    fn is_size(&self) -> bool {
+        matches!(self.what, What::Size(..))
+    }
+
+    fn frame(&self) -> Frame {
+        match &self.what {
+            What::Size(cols, rows) => Frame::Resized { offset: self.offset, cols: *cols, rows: *rows },
+            What::Said(control) => Frame::Control(control.clone()),
+        }
+    }
+}
+
+/// Output: what the shell printed and what stands in its order, until the bastion has it.
 ///
-/// INVARIANT: `sent − acked ≤ OUTPUT_WINDOW`, and `kept` is exactly the bytes from `acked` to `sent`.
+/// INVARIANT: `acked ≤ next ≤ read`, `acked ≤ told ≤ read`, `read − acked ≤ OUTPUT_WINDOW`, and `kept` is exactly the
+/// bytes from `acked` to `read`.
 #[derive(Debug, Default)]
 pub struct Output {
-    sent: u64,
     acked: u64,
+    // What the present socket gets next: the byte, and the index of the mark.
+    next: u64,
+    said: usize,
+    // The most any socket was given.
+    told: u64,
+    read: u64,
     paused: bool,
-    kept: VecDeque<Bytes>,
+    kept: VecDeque<Piece>,
+    marks: VecDeque<Mark>,
+    // The newest size that needs not be said again, unless the bastion lost it.
+    size: Option<(u16, u16)>,
 }
 
 impl Output {
@@ -37,17 +91,60 @@ impl Output {
         if self.paused {
             return 0;
         }
-        let free = OUTPUT_WINDOW - self.outstanding();
-        usize::try_from(free).unwrap_or(MAX_DATA).min(MAX_DATA)
+        length(self.read - self.acked, OUTPUT_WINDOW).min(MAX_DATA)
     }
 
-    /// Takes bytes just read, at most [`Output::room`] of them; answers the offset they are sent with.
-    pub fn push(&mut self, bytes: Bytes) -> u64 {
-        let offset = self.sent;
-        self.sent += bytes.len() as u64;
-        self.paused = self.outstanding() >= OUTPUT_WINDOW;
-        self.kept.push_back(bytes);
-        offset
+    /// Takes bytes just read, at most [`Output::room`] of them.
+    pub fn push(&mut self, bytes: &[u8]) {
+        match self.kept.back_mut() {
+            Some(last) if last.bytes.len() + bytes.len() <= PIECE => {
+                last.bytes = [&last.bytes, bytes].concat().into();
+            }
+            _ => {
+                self.kept.push_back(Piece { offset: self.read, bytes: Bytes::copy_from_slice(bytes) });
+            }
+        }
+        self.read += bytes.len() as u64;
+        self.paused = self.read - self.acked >= OUTPUT_WINDOW;
+    }
+
+    /// The terminal has this size from here on. A size replaces one that stands at the same place.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        let full = self.marks.len() >= MARKS_MAX;
+        if self.marks.back().is_some_and(|last| last.is_size() && (full || last.offset == self.read)) {
+            self.marks.pop_back();
+            self.said = self.said.min(self.marks.len());
+        }
+        self.marks.push_back(Mark { offset: self.read, what: What::Size(cols, rows) });
+    }
+
+    /// Says this after all output so far, on every socket until the session is over.
+    pub fn say(&mut self, control: Control) {
+        self.marks.push_back(Mark { offset: self.read, what: What::Said(control) });
+    }
+
+    /// What the present socket gets next, in order: a mark, or at most [`MAX_DATA`] bytes.
+    pub fn pull(&mut self) -> Option<Frame> {
+        let mark = self.marks.get(self.said);
+        if let Some(mark) = mark.filter(|mark| mark.offset <= self.next) {
+            self.said += 1;
+            return Some(mark.frame());
+        }
+        let until = mark.map_or(self.read, |mark| mark.offset);
+        let at = self.kept.partition_point(|piece| piece.end() <= self.next);
+        let piece = self.kept.get(at).filter(|_| self.next < until)?;
+        let (from, to) = (length(piece.offset, self.next), length(piece.offset, until.min(piece.end())));
+        let bytes = piece.bytes.slice(from..to);
+        let offset = self.next;
+        self.next += bytes.len() as u64;
+        self.told = self.told.max(self.next);
+        Some(Frame::Data { offset, bytes })
+    }
+
+    /// Whether the present socket was given everything.
+    #[must_use]
+    pub fn is_said(&self) -> bool {
+        self.next == self.read && self.said == self.marks.len()
     }
 
     /// Takes an acknowledgement; an old or repeated one changes nothing.
@@ -55,45 +152,64 @@ impl Output {
     /// # Errors
     /// [`StreamError::Ahead`] when it covers bytes that were not sent.
     pub fn ack(&mut self, taken: u64) -> Result<(), StreamError> {
-        if taken > self.sent {
+        if taken > self.told {
             return Err(StreamError::Ahead);
         }
-        while let Some(first) = self.kept.front_mut() {
-            let covered = usize::try_from(taken.saturating_sub(self.acked)).unwrap_or(usize::MAX);
-            if covered == 0 {
-                break;
-            }
-            let gone = covered.min(first.len());
-            self.acked += gone as u64;
-            let _ = first.split_to(gone);
-            if first.is_empty() {
-                self.kept.pop_front();
-            }
+        if taken <= self.acked {
+            return Ok(());
         }
-        if self.outstanding() <= OUTPUT_WINDOW / 2 {
+        self.acked = taken;
+        self.next = self.next.max(taken);
+        while self.kept.front().is_some_and(|piece| piece.end() <= taken) {
+            self.kept.pop_front();
+        }
+        if let Some(first) = self.kept.front_mut() {
+            let _ = first.bytes.split_to(length(first.offset, taken.max(first.offset)));
+            first.offset = first.offset.max(taken);
+        }
+        self.forget_sizes();
+        if self.read - taken <= OUTPUT_WINDOW / 2 {
             self.paused = false;
         }
         Ok(())
     }
 
-    /// The offset of the next byte.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.sent
+    /// A new socket, on which the bastion says that it has `have` bytes: a late acknowledgement. Answers the offset of
+    /// the next DATA, which is greater than `have` when the bastion lost what it had acknowledged.
+    ///
+    /// # Errors
+    /// [`StreamError::Ahead`] when it claims bytes that were not sent.
+    pub fn resume(&mut self, have: u64) -> Result<u64, StreamError> {
+        let gap = have < self.acked;
+        self.ack(have)?;
+        (self.next, self.said) = (self.acked, 0);
+        let here = self.marks.front().is_some_and(|mark| mark.is_size() && mark.offset == self.acked);
+        if let Some((cols, rows)) = self.size.filter(|_| gap && !here) {
+            // The bastion may have lost the size with the bytes around it.
+            self.marks.push_front(Mark { offset: self.acked, what: What::Size(cols, rows) });
+        }
+        Ok(self.acked)
     }
 
-    /// What the bastion may not have yet, from the acknowledged offset on: what a resume sends again.
-    pub fn unacked(&self) -> impl Iterator<Item = (u64, &Bytes)> {
-        self.kept.iter().scan(self.acked, |offset, bytes| {
-            let at = *offset;
-            *offset += bytes.len() as u64;
-            Some((at, bytes))
-        })
+    /// Bytes that follow a size prove that it arrived; one that stands at the end of what is acknowledged may not have.
+    fn forget_sizes(&mut self) {
+        let (mut index, mut said) = (0, self.said);
+        self.marks.retain(|mark| {
+            let forget = mark.offset < self.acked;
+            if let (true, What::Size(cols, rows)) = (forget, &mark.what) {
+                self.size = Some((*cols, *rows));
+                said -= usize::from(index < self.said);
+            }
+            index += 1;
+            !(forget && mark.is_size())
+        });
+        self.said = said;
     }
+}
 
-    fn outstanding(&self) -> u64 {
-        self.sent - self.acked
-    }
+/// From one offset to a later one, within a window.
+fn length(from: u64, to: u64) -> usize {
+    usize::try_from(to - from).unwrap_or(usize::MAX)
 }
 
 /// Input: what was typed, until the terminal has taken it.
@@ -118,7 +234,9 @@ impl Input {
             return Err(StreamError::Window);
         }
         self.received = received;
-        self.waiting.push_back(bytes);
+        if !bytes.is_empty() {
+            self.waiting.push_back(bytes);
+        }
         Ok(())
     }
 
@@ -140,92 +258,34 @@ impl Input {
         }
     }
 
+    /// The terminal is gone, and with it everything that waits for it.
+    pub fn advance_all(&mut self) {
+        self.waiting.clear();
+        self.taken = self.received;
+    }
+
     /// Bytes the terminal has taken so far: what an ACK says.
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.taken
     }
+
+    /// The socket is gone: what the terminal has not taken comes again on the next.
+    pub fn drop_waiting(&mut self) {
+        self.waiting.clear();
+        self.received = self.taken;
+    }
+
+    /// The bastion holds this many bytes acknowledged, and sends from [`Input::taken`] on.
+    ///
+    /// # Errors
+    /// [`StreamError::Ahead`] when they were not.
+    pub fn resume(&mut self, acknowledged: u64) -> Result<(), StreamError> {
+        self.drop_waiting();
+        if acknowledged > self.taken { Err(StreamError::Ahead) } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn fill(output: &mut Output) {
-        while output.room() > 0 {
-            output.push(Bytes::from(vec![0; output.room()]));
-        }
-    }
-
-    #[test]
-    fn a_spent_window_opens_again_at_half() {
-        let mut output = Output::default();
-        fill(&mut output);
-        assert_eq!(output.offset(), OUTPUT_WINDOW);
-        output.ack(OUTPUT_WINDOW / 2 - 1).unwrap();
-        assert_eq!(output.room(), 0);
-        output.ack(OUTPUT_WINDOW / 2).unwrap();
-        assert_eq!(output.room(), MAX_DATA);
-    }
-
-    #[test]
-    fn an_ack_of_the_future_is_refused_and_one_of_the_past_ignored() {
-        let mut output = Output::default();
-        output.push(Bytes::from_static(b"abcdef"));
-        assert_eq!(output.ack(7), Err(StreamError::Ahead));
-        output.ack(4).unwrap();
-        output.ack(1).unwrap();
-        let left: Vec<_> = output.unacked().map(|(at, bytes)| (at, bytes.to_vec())).collect();
-        assert_eq!(left, [(4, b"ef".to_vec())]);
-    }
-
-    #[test]
-    fn input_continues_exactly_and_keeps_to_its_window() {
-        let mut input = Input::default();
-        input.push(0, Bytes::from_static(b"ab")).unwrap();
-        assert_eq!(input.push(1, Bytes::from_static(b"b")), Err(StreamError::Gap));
-        assert_eq!(input.push(3, Bytes::from_static(b"d")), Err(StreamError::Gap));
-        input.push(2, Bytes::from(vec![0; 65_534])).unwrap();
-        assert_eq!(input.push(65_536, Bytes::from_static(b"x")), Err(StreamError::Window));
-        input.advance(1);
-        assert_eq!((input.taken(), input.next().unwrap().as_ref()), (1, &b"b"[..]));
-        input.push(65_536, Bytes::from_static(b"x")).unwrap();
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_kept_is_what_is_not_acknowledged(steps in proptest::collection::vec((any::<bool>(), 0..70_000u64), 0..60)) {
-            let mut output = Output::default();
-            let mut all = Vec::new();
-            let mut acked = 0u64;
-            for (send, amount) in steps {
-                let room = output.room();
-                if send && room > 0 {
-                    let size = usize::try_from(amount).unwrap().clamp(1, room);
-                    let bytes: Vec<u8> = (all.len()..all.len() + size).map(|at| (at % 251) as u8).collect();
-                    prop_assert_eq!(output.push(Bytes::from(bytes.clone())), all.len() as u64);
-                    all.extend(bytes);
-                } else {
-                    let to = (acked + amount).min(all.len() as u64);
-                    output.ack(to).unwrap();
-                    acked = acked.max(to);
-                }
-                prop_assert!(all.len() as u64 - acked <= OUTPUT_WINDOW);
-                let mut next = acked;
-                let mut kept = Vec::new();
-                for (at, bytes) in output.unacked() {
-                    prop_assert_eq!(at, next);
-                    next += bytes.len() as u64;
-                    kept.extend_from_slice(bytes);
-                }
-                prop_assert_eq!(&kept, &all[usize::try_from(acked).unwrap()..]);
-            }
-            output.ack(all.len() as u64).unwrap();
-            prop_assert!(output.room() > 0, "an idle window is open");
-        }
-    }
-}
+#[path = "stream_tests.rs"]
+mod tests;

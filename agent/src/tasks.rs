@@ -16,8 +16,7 @@ use crate::{Agent, backoff::Backoff, heartbeat::report, relay};
 const POLL: Duration = Duration::from_secs(5);
 /// An answer faster than this was not waited for.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// The longest pause after a failure: short while somebody may be typing.
-const CAP_BUSY: Duration = Duration::from_secs(5);
+/// The longest pause after a failure, while nobody may be typing.
 const CAP_IDLE: Duration = Duration::from_secs(60);
 /// How many ended sessions are remembered, so that none is started twice.
 const REMEMBERED: usize = 1024;
@@ -37,7 +36,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
             }
             Err(error) => {
                 report(&error);
-                let cap = if agent.sessions.ids().is_empty() { CAP_IDLE } else { CAP_BUSY };
+                let cap = if agent.sessions.ids().is_empty() { CAP_IDLE } else { relay::CAP };
                 backoff.next(cap, &mut crate::backoff::dice())
             }
         };

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, future::poll_fn, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use openapi::frames::{Control, Frame, FrameError, MAX_MESSAGE, SUBPROTOCOL};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -42,12 +42,29 @@ pub enum DialError {
     /// The request cannot be made into headers.
     #[error("the relay cannot be asked for: {0}")]
     Request(String),
-    /// The bastion refused, or was not reached.
+    /// The bastion refused.
+    #[error("the relay was not opened: {status} {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the bastion says about it.
+        detail: String,
+    },
+    /// The bastion was not reached.
     #[error("the relay was not opened: {0}")]
-    Refused(String),
+    Unreachable(String),
     /// It took too long.
     #[error("the relay was not opened within {} s", DIAL.as_secs())]
     Late,
+}
+
+/// By what right a relay is asked for, beside the agent's signature.
+#[derive(Debug, Clone, Copy)]
+pub enum Entrance<'a> {
+    /// A new session's: its token.
+    Ticket(&'a str),
+    /// A session that this agent holds: none.
+    Resume,
 }
 
 /// What the other end did.
@@ -65,14 +82,13 @@ pub enum Incoming {
 
 /// One framed socket.
 ///
-/// Two lanes: urgent frames (acknowledgements, echo, pong) overtake; those of the output stream keep their order.
-/// Output is only taken when its lane is empty, so what waits here is bounded by one DATA frame, one size, the
-/// exit's frames and [`URGENT_MAX`].
+/// Two lanes: urgent frames (acknowledgements, echo, pong) overtake; those of the output stream keep their order and
+/// come one at a time, so what waits here, and is lost with the socket, is bounded by one of them and [`URGENT_MAX`].
 pub struct Wire<S> {
     socket: WebSocketStream<S>,
     urgent: VecDeque<Frame>,
     ack: Option<u64>,
-    ordered: VecDeque<Frame>,
+    ordered: Option<Frame>,
     unflushed: bool,
     heard: Instant,
 }
@@ -80,7 +96,7 @@ pub struct Wire<S> {
 /// A relay as it is dialled.
 pub type Relay = Wire<MaybeTlsStream<TcpStream>>;
 
-/// Dials a session's relay, signed as this agent, with the session's token.
+/// Dials a session's relay, signed as this agent.
 ///
 /// # Errors
 /// [`DialError`].
@@ -89,26 +105,30 @@ pub async fn dial(
     identity: &Identity,
     key: &openapi::signature::SigningKey,
     relay_url: &str,
-    token: &str,
+    entrance: Entrance<'_>,
 ) -> Result<Relay, DialError> {
-    let url = client.relay_address(relay_url)?;
+    let mut url = client.relay_address(relay_url)?;
+    if matches!(entrance, Entrance::Resume) {
+        url.query_pairs_mut().append_pair("resume", "1");
+    }
     let signed = client.sign(key, identity.client_id(), &reqwest::Method::GET, &url, None)?;
     let failed = |error: &dyn std::fmt::Display| DialError::Request(error.to_string());
     let mut request = url.as_str().into_client_request().map_err(|error| failed(&error))?;
+    let token = match entrance {
+        Entrance::Ticket(token) => Some(("authorization", format!("Bearer {token}"))),
+        Entrance::Resume => None,
+    };
     let headers = [
-        ("authorization", format!("Bearer {token}")),
         ("sec-websocket-protocol", SUBPROTOCOL.to_owned()),
         ("signature-input", signed.signature_input),
         ("signature", signed.signature),
     ];
-    for (name, value) in headers {
+    for (name, value) in headers.into_iter().chain(token) {
         request.headers_mut().insert(name, value.parse().map_err(|error| failed(&error))?);
     }
     let dialled = connect_async_tls_with_config(request, Some(limits()), true, client.connector());
-    let (socket, _) = timeout(DIAL, dialled)
-        .await
-        .map_err(|_| DialError::Late)?
-        .map_err(|error| DialError::Refused(refusal(&error)))?;
+    let (socket, _) =
+        timeout(DIAL, dialled).await.map_err(|_| DialError::Late)?.map_err(|error| refusal(&error))?;
     Ok(Wire::new(socket))
 }
 
@@ -122,14 +142,15 @@ fn limits() -> WebSocketConfig {
         .max_frame_size(Some(MAX_MESSAGE))
 }
 
-fn refusal(error: &tungstenite::Error) -> String {
+fn refusal(error: &tungstenite::Error) -> DialError {
     match error {
         tungstenite::Error::Http(response) => {
             let body = response.body().as_deref().unwrap_or_default();
             let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
-            format!("{} {}", response.status(), openapi::agents::clean(&text, 300))
+            let detail = openapi::agents::clean(&text, 300);
+            DialError::Refused { status: response.status().as_u16(), detail }
         }
-        other => other.to_string(),
+        other => DialError::Unreachable(other.to_string()),
     }
 }
 
@@ -141,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             socket,
             urgent: VecDeque::new(),
             ack: None,
-            ordered: VecDeque::new(),
+            ordered: None,
             unflushed: false,
             heard: Instant::now(),
         }
@@ -157,18 +178,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.ack = Some(taken);
     }
 
-    /// Sends this in the order of the output; a size that waits is replaced by a newer one.
+    /// Sends this in the order of the output, once [`Wire::takes_output`].
     pub fn ordered(&mut self, frame: Frame) {
-        if let (Frame::Resized { .. }, Some(Frame::Resized { .. })) = (&frame, self.ordered.back()) {
-            self.ordered.pop_back();
-        }
-        self.ordered.push_back(frame);
+        self.ordered = Some(frame);
     }
 
-    /// Whether output may be read: none waits.
+    /// Whether output may be given: none waits.
     #[must_use]
     pub fn takes_output(&self) -> bool {
-        self.ordered.is_empty()
+        self.ordered.is_none()
     }
 
     /// Whether input may be written: few frames wait that tell of it.
@@ -212,7 +230,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Err(error) => Some(Incoming::Broken(error)),
             },
             Message::Text(_) => Some(Incoming::Broken(FrameError::Type(b'{'))),
-            Message::Close(frame) => Some(Incoming::Closed(frame.map(|frame| frame.code.into()))),
+            Message::Close(frame) => {
+                // The answer is ready and goes along if it can; nobody waits for it.
+                let _ = self.socket.flush().now_or_never();
+                Some(Incoming::Closed(frame.map(|frame| frame.code.into())))
+            }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => None,
         }
     }
@@ -244,12 +266,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     fn waits(&self) -> bool {
-        self.ack.is_some() || !self.urgent.is_empty() || !self.ordered.is_empty()
+        self.ack.is_some() || !self.urgent.is_empty() || self.ordered.is_some()
     }
 
     fn take(&mut self) -> Option<Bytes> {
         let urgent = self.urgent.pop_front().or_else(|| self.ack.take().map(Frame::Ack));
-        urgent.or_else(|| self.ordered.pop_front()).map(|frame| frame.encode())
+        urgent.or_else(|| self.ordered.take()).map(|frame| frame.encode())
     }
 
     /// Says why, and goes; waits only briefly for the other end.

@@ -71,6 +71,8 @@ struct Script {
     clock_ahead: i64,
     tasks: Vec<Value>,
     terminate: Vec<String>,
+    // Sessions that are over: no relay resumes them.
+    over: bool,
     heartbeats: Vec<Value>,
     refused: usize,
     keys: Keys,
@@ -171,7 +173,10 @@ impl Bastion {
                             tokio::task::yield_now().await;
                         }
                         if start.starts_with(b"GET /api/v1/agent/tty/rel") {
-                            let _ = sender.send(accept_relay(stream, &address).await).await;
+                            let over = script.lock().unwrap().over;
+                            if let Some(relay) = accept_relay(stream, &address, over).await {
+                                let _ = sender.send(relay).await;
+                            }
                         } else {
                             serve(stream, &script, &address).await;
                         }
@@ -231,21 +236,31 @@ impl Bastion {
     }
 }
 
-async fn accept_relay(stream: TcpStream, address: &str) -> WebSocketStream<TcpStream> {
+async fn accept_relay(stream: TcpStream, address: &str, over: bool) -> Option<WebSocketStream<TcpStream>> {
     #[allow(clippy::result_large_err, reason = "tungstenite's own signature")]
     let check = |request: &Request, mut response: Response| {
         let header = |name: &str| request.headers().get(name).unwrap().to_str().unwrap().to_owned();
         assert_eq!(header("host"), address);
-        assert!(header("authorization").starts_with("Bearer ey"));
+        let resumes = request.uri().query().unwrap().ends_with("&resume=1");
+        if resumes {
+            assert_eq!(request.headers().get("authorization"), None);
+        } else {
+            assert!(header("authorization").starts_with("Bearer ey"));
+        }
         assert_eq!(header("sec-websocket-protocol"), SUBPROTOCOL);
         let claim = Claim::parse(&header("signature-input"), &header("signature"), None).unwrap();
         let (path, query) = (request.uri().path(), request.uri().query());
         let target = Target { method: "GET", authority: address, path, query, body: None };
         claim.verify(&VerifyingKey::Hmac(Secret::new(SECRET)), &target).unwrap();
+        if over && resumes {
+            return Err(Response::builder().status(410).body(Some("ended".to_owned())).unwrap());
+        }
         response.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
         Ok(response)
     };
-    accept_hdr_async(stream, check).await.unwrap()
+    let accepted = accept_hdr_async(stream, check).await;
+    assert!(over || accepted.is_ok(), "{accepted:?}");
+    accepted.ok()
 }
 
 async fn serve(mut stream: TcpStream, script: &Mutex<Script>, address: &str) {
@@ -473,6 +488,48 @@ async fn stopping_ends_live_sessions_and_joins_everything() {
     relay.close(Some(CloseFrame { code: 1000.into(), reason: "".into() })).await.unwrap();
     running.ended().await.unwrap();
     assert_eq!(agent::processes::members(u32::MAX, "stop-1"), Vec::<u32>::new());
+}
+
+#[tokio::test]
+async fn a_cut_session_is_named_resumes_with_a_signature_alone_and_ends_once_it_is_over() {
+    let mut bastion = Bastion::open(Script::default()).await;
+    let home = tempfile::tempdir().unwrap();
+    let running = start(bastion.options(&home));
+    let id = bastion.until(|script| script.heartbeats.first().map(|beat| beat["id"].clone())).await;
+    let task = bastion.task(id.as_str().unwrap(), "s1", |_| {});
+    bastion.script(|script| script.tasks.push(task));
+    let mut relay = bastion.relay().await;
+    assert_eq!(next_frame(&mut relay).await, Some(Frame::Control(Control::Hello { have: 0 })));
+    send(&mut relay, Frame::Data { offset: 0, bytes: Bytes::from_static(b"hi") }).await;
+    while next_frame(&mut relay).await.unwrap()
+        != (Frame::Data { offset: 0, bytes: Bytes::from_static(b"hi") })
+    {}
+    drop(relay);
+
+    let mut relay = bastion.relay().await;
+    bastion.script(|script| script.heartbeats.clear());
+    let named = json!(["s1"]);
+    bastion
+        .until(|script| {
+            script.heartbeats.iter().any(|beat| beat["tty_status"]["sessions"] == named).then_some(())
+        })
+        .await;
+    send(&mut relay, Frame::Control(Control::Resume { have: 1, input: 0 })).await;
+    assert_eq!(next_frame(&mut relay).await, Some(Frame::Control(Control::Hello { have: 1 })));
+    assert_eq!(next_frame(&mut relay).await, Some(Frame::Ack(2)));
+    assert_eq!(
+        next_frame(&mut relay).await,
+        Some(Frame::Data { offset: 1, bytes: Bytes::from_static(b"i") })
+    );
+
+    bastion.script(|script| (script.over = true, script.heartbeats.clear()));
+    drop(relay);
+    bastion
+        .until(|script| {
+            script.heartbeats.iter().any(|beat| beat["tty_status"]["sessions"] == json!([])).then_some(())
+        })
+        .await;
+    running.stop().await;
 }
 
 #[tokio::test]

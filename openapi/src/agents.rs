@@ -159,6 +159,10 @@ pub struct HeartbeatResponse {
     pub interval: u32,
     /// Sessions that the agent must end.
     pub terminate: Vec<String>,
+    /// Seconds that a session waits for its agent after their socket is lost; absent: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "poem", oai(skip_serializing_if_is_none))]
+    pub resume_grace: Option<u64>,
 }
 
 /// A session that waits for its agent. The token's claims decide; what stands beside it is a convenience.
