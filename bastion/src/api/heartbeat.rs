@@ -55,6 +55,7 @@ impl Heartbeats {
             server_time: rfc3339(app.clock.millis()),
             interval: INTERVAL,
             terminate,
+            resume_grace: Some(app.config.sessions.resume_grace.0.as_secs()),
         }))
     }
 

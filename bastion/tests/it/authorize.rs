@@ -220,20 +220,28 @@ async fn forged_and_foreign_tickets_open_nothing() {
     redeem(&alice, &good).await.unwrap();
 }
 
-/// Opens with a limit of `per_user` sessions.
-async fn limited(per_user: u64) -> (Bastion, Actor, Actor) {
-    let (bastion, alice, root) = world(Shell::Echo).await;
+/// With a policy document that was changed.
+pub async fn ruled(shell: Shell, change: impl FnOnce(&mut Value)) -> (Bastion, Actor, Actor) {
+    let (bastion, alice, root) = world(shell).await;
     let mut document = root.get("/policies/active").await.expect(200)["document"].clone();
-    for guard in document["guardrails"].as_array_mut().unwrap() {
-        if guard["kind"] == "concurrency" {
-            guard["config"] = json!({"per_user": per_user});
-        }
-    }
-    let made = root.post("/policies", json!({"document": document, "comment": "tighter"})).await.expect(201);
+    change(&mut document);
+    let made = root.post("/policies", json!({"document": document, "comment": "changed"})).await.expect(201);
     let version = made["version"].as_i64().unwrap();
     alice.authorize("web-1").await.expect(200);
     root.post(&format!("/policies/{version}/activate"), Value::Null).await.expect(200);
     (bastion, alice, root)
+}
+
+/// Opens with a limit of `per_user` sessions.
+pub async fn limited(per_user: u64) -> (Bastion, Actor, Actor) {
+    ruled(Shell::Echo, |document| {
+        for guard in document["guardrails"].as_array_mut().unwrap() {
+            if guard["kind"] == "concurrency" {
+                guard["config"] = json!({"per_user": per_user});
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test]

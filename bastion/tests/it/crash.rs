@@ -7,8 +7,9 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::{
-    harness::{Bastion, PASSWORD, within},
+    harness::{Actor, Bastion, PASSWORD, within},
     recordings::{output_of, stored, stored_cast},
+    terminals::Terminal,
 };
 
 /// `castellan`, as it is installed.
@@ -48,12 +49,95 @@ async fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
 }
 
-#[tokio::test]
-async fn a_bastion_killed_in_a_live_session_seals_and_stores_it_when_it_is_back() {
+/// A bastion in a process of its own, with alice's terminal on it.
+async fn with_a_terminal() -> (Bastion, std::path::PathBuf, Child, Actor, Terminal) {
     let bastion = Bastion::of_a_process().await;
     let file = settings(&bastion);
+    let process = serve(&bastion, &file).await;
+    bastion.first_admin().await;
+    let alice = bastion.user("alice", "user").await;
+    bastion.host("web-1", Shell::Login, &[&alice]).await;
+    let mut terminal = alice.open("web-1").await;
+    terminal.type_in("echo seen-$((40+2))\n").await;
+    terminal.until("seen-42").await;
+    (bastion, file, process, alice, terminal)
+}
+
+/// The shell is the same one, nothing it printed meanwhile is missing, and its recording is whole.
+async fn goes_on(alice: &Actor, terminal: Terminal) {
+    let mut terminal = terminal.come_back(alice).await;
+    terminal.until("later-42").await;
+    terminal.type_in("echo again-$((40+2)); exit 7\n").await;
+    terminal.until("again-42").await;
+    let ended = terminal.ended().await;
+    assert_eq!((ended.closed.code, ended.exit), (1000, Some((Some(7), None))));
+    let cast = stored_cast(alice, &terminal.session).await;
+    assert_eq!(output_of(&cast), terminal.shown());
+    assert!(cast.contains("the host is back"), "the recording says what happened: {cast}");
+}
+
+#[tokio::test]
+async fn a_session_outlives_a_bastion_that_is_killed() {
+    let (bastion, file, mut process, alice, mut terminal) = with_a_terminal().await;
+    terminal.type_in("sleep 1; echo later-$((40+2))\n").await;
+    terminal.until("sleep 1").await;
+    process.start_kill().unwrap();
+    within("it is dead", process.wait()).await.unwrap();
+    while terminal.step().await.is_ok() {}
     let mut process = serve(&bastion, &file).await;
-    let root = bastion.first_admin().await;
+    goes_on(&alice, terminal).await;
+    signal(&process, "-TERM").await;
+    assert_eq!(within("it stops", process.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_session_outlives_a_bastion_that_stops_in_order_and_exits_with_0() {
+    let (bastion, file, mut process, alice, mut terminal) = with_a_terminal().await;
+    terminal.type_in("sleep 1; echo later-$((40+2))\n").await;
+    terminal.until("sleep 1").await;
+    signal(&process, "-TERM").await;
+    assert_eq!(terminal.ended().await.closed.code, 1012, "the browser may come back");
+    let stopped = tokio::time::timeout(Duration::from_secs(25), process.wait()).await.unwrap().unwrap();
+    assert_eq!(stopped.code(), Some(0));
+    let mut process = serve(&bastion, &file).await;
+    goes_on(&alice, terminal).await;
+    signal(&process, "-INT").await;
+    assert_eq!(within("it stops", process.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_a_power_cut_took_from_the_journal_is_declared_lost_and_the_session_goes_on() {
+    let (bastion, file, mut process, alice, mut terminal) = with_a_terminal().await;
+    terminal.acknowledge().await;
+    terminal.type_in("sleep 1; echo later-$((40+2))\n").await;
+    terminal.until("sleep 1").await;
+    process.start_kill().unwrap();
+    within("it is dead", process.wait()).await.unwrap();
+    while terminal.step().await.is_ok() {}
+    let journal = bastion.config().spool.dir.join(format!("{}.journal", terminal.session));
+    let length = std::fs::metadata(&journal).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(length - 20).unwrap();
+
+    let mut process = serve(&bastion, &file).await;
+    let mut terminal = terminal.come_back(&alice).await;
+    terminal.type_in("exit 0\n").await;
+    assert_eq!(terminal.ended().await.closed.code, 1000);
+    assert!(terminal.screen.is_some(), "it has more than is recorded, so it gets a screen");
+    stored(&alice, &terminal.session).await;
+    let cast = stored_cast(&alice, &terminal.session).await;
+    assert!(cast.contains("bytes of output lost"), "{cast}");
+    signal(&process, "-TERM").await;
+    assert_eq!(within("it stops", process.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_session_whose_agent_does_not_come_back_after_a_crash_is_sealed_as_it_stood() {
+    let bastion = Bastion::of_a_process().await;
+    let file = settings(&bastion);
+    let text = std::fs::read_to_string(&file).unwrap() + "[sessions]\nresume_grace = \"1s\"\n";
+    std::fs::write(&file, text).unwrap();
+    let mut process = serve(&bastion, &file).await;
+    bastion.first_admin().await;
     let alice = bastion.user("alice", "user").await;
     let host = bastion.host("web-1", Shell::Login, &[&alice]).await;
     let mut terminal = alice.open("web-1").await;
@@ -62,49 +146,14 @@ async fn a_bastion_killed_in_a_live_session_seals_and_stores_it_when_it_is_back(
     let shown = terminal.shown();
     process.start_kill().unwrap();
     within("it is dead", process.wait()).await.unwrap();
-    assert_eq!(terminal.ended().await.closed.code, 1006);
-
+    host.stop().await.unwrap();
     let mut process = serve(&bastion, &file).await;
-    let session = root.session(&terminal.session).await;
-    assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("error")));
-    assert!(session["ended_at"].is_string());
-    // The login is good still, and the recording holds at least what was shown.
-    let recording = stored(&alice, &terminal.session).await;
-    assert!(recording["seal"].is_string());
+    let session = alice.ended_session(&terminal.session).await;
+    assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("host_gone")));
+    assert!(stored(&alice, &terminal.session).await["seal"].is_string());
     let cast = output_of(&stored_cast(&alice, &terminal.session).await);
     assert!(cast.starts_with(&shown), "{cast:?} does not begin with {shown:?}");
-    host.until(&root, "online").await;
-    let mut again = alice.open("web-1").await;
-    again.type_in("exit\n").await;
-    assert_eq!(again.ended().await.closed.code, 1000);
-
     signal(&process, "-TERM").await;
-    assert_eq!(within("it stops", process.wait()).await.unwrap().code(), Some(0));
-}
-
-#[tokio::test]
-async fn a_stop_in_order_ends_live_sessions_and_exits_with_0() {
-    let bastion = Bastion::of_a_process().await;
-    let file = settings(&bastion);
-    let mut process = serve(&bastion, &file).await;
-    let root = bastion.first_admin().await;
-    let alice = bastion.user("alice", "user").await;
-    bastion.host("web-1", Shell::Login, &[&alice]).await;
-    let mut terminal = alice.open("web-1").await;
-    terminal.type_in("echo seen-$((40+2))\n").await;
-    terminal.until("seen-42").await;
-    signal(&process, "-TERM").await;
-    let closed = terminal.ended().await.closed;
-    assert_ne!(closed.code, 1006, "the browser is told: {closed:?}");
-    let stopped = tokio::time::timeout(Duration::from_secs(25), process.wait()).await.unwrap().unwrap();
-    assert_eq!(stopped.code(), Some(0));
-
-    let mut process = serve(&bastion, &file).await;
-    let list = root.get("/sessions").await.expect(200);
-    assert_eq!(list["items"][0]["id"], terminal.session);
-    assert!(list["items"][0]["ended_at"].is_string());
-    assert!(output_of(&stored_cast(&alice, &terminal.session).await).contains("seen-42"));
-    signal(&process, "-INT").await;
     assert_eq!(within("it stops", process.wait()).await.unwrap().code(), Some(0));
 }
 

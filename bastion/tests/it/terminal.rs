@@ -262,14 +262,15 @@ async fn the_first_message_must_be_hello_and_must_come() {
 }
 
 #[tokio::test]
-async fn a_browser_that_leaves_takes_its_shell_with_it() {
+async fn ending_a_session_leaves_nothing_of_its_shell() {
     let (_bastion, alice, _) = world(Shell::Login).await;
     let mut terminal = alice.open("web-1").await;
     terminal.type_in("sleep 1000 & setsid sleep 1001 & echo started-$!\n").await;
     terminal.until("\nstarted-").await;
     assert!(!left_behind(&terminal.session).is_empty());
     let id = terminal.session.clone();
-    drop(terminal);
+    alice.delete(&format!("/sessions/{id}")).await.expect(204);
+    assert_eq!(terminal.ended().await.closed.code, 1000);
     assert_eq!(alice.ended_session(&id).await["end_reason"], "closed");
     nothing_is_left_of(&id).await;
 }

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest as _, http::HeaderValue},
 };
 
-use crate::harness::{Actor, Bastion, Credential, within};
+use crate::harness::{Actor, Bastion, Credential, eventually, within};
 
 /// Output bytes after which a browser acknowledges.
 const ACK_EVERY: u64 = 32 * 1024;
@@ -46,7 +46,11 @@ impl Socket {
             Ok((socket, response)) => {
                 let asked = headers.iter().any(|(name, _)| *name == "sec-websocket-protocol");
                 let chosen = response.headers().get("sec-websocket-protocol");
-                assert_eq!(chosen.map(|it| it.to_str().unwrap()), asked.then_some(SUBPROTOCOL));
+                let chosen = chosen.map(|it| it.to_str().unwrap());
+                assert!(
+                    chosen.is_some() == asked
+                        && chosen.is_none_or(|it| [SUBPROTOCOL, "v1.alis"].contains(&it))
+                );
                 Ok(Self(socket))
             }
             Err(Error::Http(response)) => {
@@ -93,6 +97,11 @@ impl Socket {
         }
     }
 
+    /// Closes as a browser does that leaves its page.
+    pub async fn leave(&mut self) {
+        let _ = self.0.close(None).await;
+    }
+
     /// Reads to the end.
     pub async fn closed(&mut self) -> Closed {
         loop {
@@ -134,8 +143,16 @@ pub struct Terminal {
     pub session: String,
     /// The size that `ready` said.
     pub size: (u16, u16),
-    /// All output so far.
+    /// All output so far; after a screen, what came since.
     pub output: Vec<u8>,
+    /// Where the next byte of output goes.
+    pub received: u64,
+    /// The last screen: its offset, and what redraws it.
+    pub screen: Option<(u64, Vec<u8>)>,
+    /// Who watches, as far as was said.
+    pub peers: u32,
+    /// Warnings: why, and in how many seconds.
+    pub warnings: Vec<(String, u64)>,
     /// Output bytes acknowledged.
     pub acked: u64,
     /// Input bytes sent.
@@ -146,6 +163,7 @@ pub struct Terminal {
     pub sizes: VecDeque<(u64, u16, u16)>,
     /// Bytes the bastion says it left out.
     pub skipped: u64,
+    redrawing: bool,
     exit: Option<(Option<i32>, Option<String>)>,
 }
 
@@ -161,6 +179,19 @@ impl Actor {
         let token = answer["token"].as_str().unwrap();
         let socket = dial_framed(self, token).await.unwrap();
         Terminal::greet(socket).await.unwrap()
+    }
+
+    /// Comes back to a session with so many bytes of its output, `mode` as the API says it.
+    pub async fn back(&self, session: &str, mode: &str, have: u64) -> Result<Terminal, Closed> {
+        let answer = self.get(&format!("/sessions/{session}/reattach?mode={mode}")).await.expect(200);
+        let mut socket = dial_framed(self, answer["token"].as_str().unwrap()).await.unwrap();
+        socket.frame(Frame::Control(Control::Hello { have })).await;
+        Ok(Terminal { received: have, acked: have, ..Terminal::of_greeted(socket).await? })
+    }
+
+    /// Waits until a session of one's own stands so.
+    pub async fn until_status(&self, session: &str, status: &str) {
+        eventually(status, async || (self.session(session).await["status"] == status).then_some(())).await;
     }
 
     /// Opens a terminal that runs a command.
@@ -188,19 +219,30 @@ impl Terminal {
         let Frame::Control(Control::Ready { session_id, cols, rows, input }) = first else {
             panic!("the first message must be ready: {first:?}");
         };
-        assert_eq!(input, 0);
         Ok(Self {
             socket,
             session: session_id,
             size: (cols, rows),
             output: Vec::new(),
+            received: 0,
+            screen: None,
+            peers: 0,
+            warnings: Vec::new(),
             acked: 0,
-            input: 0,
-            input_acked: 0,
+            input,
+            input_acked: input,
             sizes: VecDeque::new(),
             skipped: 0,
+            redrawing: false,
             exit: None,
         })
+    }
+
+    /// Goes, and comes back with what it has; `mode` as the API says it.
+    pub async fn come_back(self, actor: &Actor) -> Self {
+        let Self { session, output, received, exit, .. } = self;
+        let terminal = actor.back(&session, "control", received).await.unwrap();
+        Self { output, received, acked: received, exit, ..terminal }
     }
 
     /// Types.
@@ -218,7 +260,7 @@ impl Terminal {
 
     /// Acknowledges all it has.
     pub async fn acknowledge(&mut self) {
-        self.acked = self.output.len() as u64;
+        self.acked = self.received;
         self.socket.frame(Frame::Ack(self.acked)).await;
     }
 
@@ -227,8 +269,20 @@ impl Terminal {
         let frame = self.socket.next_frame().await?;
         match &frame {
             Frame::Data { offset, bytes } => {
-                assert_eq!(*offset, self.output.len() as u64 + self.skipped, "a gap in the output");
+                assert_eq!(*offset, self.received + self.skipped, "a gap in the output");
                 self.output.extend_from_slice(bytes);
+                self.received += bytes.len() as u64;
+            }
+            Frame::Screen { offset, last, bytes } => {
+                let (_, mut screen) = self.screen.take().filter(|_| self.redrawing).unwrap_or_default();
+                screen.extend_from_slice(bytes);
+                (self.screen, self.redrawing) = (Some((*offset, screen)), !last);
+                (self.received, self.acked) = (*offset, *offset);
+                self.output.clear();
+            }
+            Frame::Control(Control::Peers { count }) => self.peers = *count,
+            Frame::Control(Control::Closing { reason, in_seconds }) => {
+                self.warnings.push((reason.clone(), *in_seconds));
             }
             Frame::Ack(taken) => self.input_acked = *taken,
             Frame::Resized { offset, cols, rows } => self.sizes.push_back((*offset, *cols, *rows)),
@@ -243,7 +297,7 @@ impl Terminal {
     /// Takes one frame and acknowledges in good time.
     pub async fn step(&mut self) -> Result<Frame, Closed> {
         let frame = self.take().await?;
-        if self.output.len() as u64 - self.acked >= ACK_EVERY {
+        if self.received - self.acked >= ACK_EVERY {
             self.acknowledge().await;
         }
         Ok(frame)
