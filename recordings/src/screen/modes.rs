@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 /// Characters of a title that are kept.
 const MAX_TITLE: usize = 256;
-/// Switches that are merely on or off, off after a reset: reverse wrap, focus reports, extended reverse wrap,
-/// bracketed paste. (Synchronized output, 2026, is for a moment only and would freeze a screen.)
-const SWITCHES: [u16; 4] = [45, 1004, 1045, 2004];
+/// Switches that are merely on or off, off after a reset: reverse wrap, focus reports, two old mouse encodings,
+/// extended reverse wrap, bracketed paste. (Synchronized output, 2026, is for a moment only and would freeze a screen.)
+const SWITCHES: [u16; 6] = [45, 1004, 1005, 1015, 1045, 2004];
 /// Of [`SWITCHES`], those that xterm.js turns off in a soft reset.
 const SOFT: [u16; 3] = [45, 1004, 2004];
 
@@ -14,9 +14,9 @@ const SOFT: [u16; 3] = [45, 1004, 2004];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Modes {
     switches: [bool; SWITCHES.len()],
-    /// 9, 1000, 1001, 1002 or 1003: one holds at a time.
+    /// 9, 1000, 1002 or 1003: one holds at a time.
     mouse: Option<u16>,
-    /// 1005, 1006, 1015 or 1016: one holds at a time.
+    /// 1006 or 1016: one holds at a time. The older ones are switches, since xterm.js passes them by.
     mouse_encoding: Option<u16>,
     application_keypad: bool,
     cursor_style: Option<u16>,
@@ -117,8 +117,8 @@ impl Modes {
 
     fn set(&mut self, mode: u16, on: bool) {
         match mode {
-            9 | 1000..=1003 => self.mouse = on.then_some(mode),
-            1005 | 1006 | 1015 | 1016 => self.mouse_encoding = on.then_some(mode),
+            9 | 1000 | 1002 | 1003 => self.mouse = on.then_some(mode),
+            1006 | 1016 => self.mouse_encoding = on.then_some(mode),
             66 => self.application_keypad = on,
             _ => {
                 if let Some(at) = SWITCHES.iter().position(|&switch| switch == mode) {
@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(after(&["\x1b[?2004;1004h", "\x1b[?1004l"]), "\x1b[?2004h");
         assert_eq!(after(&["\x1b[?1000;1002;1006h"]), "\x1b[?1002h\x1b[?1006h");
         assert_eq!(after(&["\x1b[?1000h", "\x1b[?1003l"]), "");
+        assert_eq!(after(&["\x1b[?1000;1006;1015h"]), "\x1b[?1015h\x1b[?1000h\x1b[?1006h");
         assert_eq!(after(&["\x1b=", "\x1b[5 q"]), "\x1b=\x1b[5 q");
         assert_eq!(after(&["\x1b[?66h", "\u{9b} q"]), "\x1b=");
         assert_eq!(after(&["\x1b[?20\r04h"]), "\x1b[?2004h");
