@@ -1,9 +1,8 @@
 //! Who the agent is: its id, keys and secret, and the bastion it pinned, in a folder that only its user can read.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +12,7 @@ use openapi::{
 };
 use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 
-use crate::platform;
+use crate::platform::{self, Exposure};
 
 /// The size of a new key, in bits.
 const KEY_BITS: usize = 2048;
@@ -91,10 +90,7 @@ pub struct Identity {
 /// # Errors
 /// [`IdentityError::NoHome`].
 pub fn default_folder() -> Result<PathBuf, IdentityError> {
-    let account = platform::account_by_uid(platform::own_uid());
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let home = home.or_else(|| account.map(|account| PathBuf::from(account.home)));
-    Ok(home.ok_or(IdentityError::NoHome)?.join(".ssh").join("castellan"))
+    Ok(platform::home().ok_or(IdentityError::NoHome)?.join(".ssh").join("castellan"))
 }
 
 impl Identity {
@@ -229,7 +225,7 @@ pub fn peek(folder: &Path) -> Result<Option<Summary>, IdentityError> {
 }
 
 fn make_folder(folder: &Path) -> Result<(), IdentityError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| io_error(folder, source))
+    platform::make_private_folder(folder).map_err(|source| io_error(folder, source))
 }
 
 fn make_key(folder: &Path) -> Result<RsaPrivate, IdentityError> {
@@ -242,7 +238,8 @@ fn make_key(folder: &Path) -> Result<RsaPrivate, IdentityError> {
 
 fn take_lock(folder: &Path) -> Result<File, IdentityError> {
     let path = folder.join(LOCK);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let mut options = OpenOptions::new();
+    let file = platform::private(options.create(true).truncate(false).write(true)).open(&path);
     let file = file.map_err(|source| io_error(&path, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -254,18 +251,17 @@ fn take_lock(folder: &Path) -> Result<File, IdentityError> {
 /// Refuses what another user owns or others may touch.
 fn check(path: &Path, wanted: u32) -> Result<(), IdentityError> {
     let meta = fs::symlink_metadata(path).map_err(|source| io_error(path, source))?;
-    let own = platform::own_uid();
-    if meta.uid() != own {
-        return Err(IdentityError::Foreign { path: path.to_owned(), owner: meta.uid(), own });
+    let exposure = platform::exposure(&meta);
+    if let Some(Exposure::Owner { owner, own }) = exposure {
+        return Err(IdentityError::Foreign { path: path.to_owned(), owner, own });
     }
-    let mode = meta.mode() & 0o7777;
     if meta.file_type().is_symlink() {
         return Err(IdentityError::Damaged {
             path: path.to_owned(),
             detail: "it is a symbolic link".to_owned(),
         });
     }
-    if mode & 0o077 != 0 {
+    if let Some(Exposure::Mode(mode)) = exposure {
         return Err(IdentityError::Loose { path: path.to_owned(), mode, wanted });
     }
     Ok(())
@@ -284,11 +280,12 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<(), IdentityError> {
     let path = folder.join(name);
     let new = folder.join(format!(".{name}.new"));
     let written = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        let mut options = OpenOptions::new();
+        let mut file = platform::private(options.create(true).truncate(true).write(true)).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
-        File::open(folder)?.sync_all()
+        platform::sync_folder(folder)
     };
     written().map_err(|source| io_error(&path, source))
 }
@@ -301,11 +298,11 @@ fn damaged(folder: &Path, name: &str, detail: &dyn std::fmt::Display) -> Identit
     IdentityError::Damaged { path: folder.join(name), detail: detail.to_string() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
 

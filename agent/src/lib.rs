@@ -9,6 +9,7 @@ pub mod enrol;
 mod heartbeat;
 pub mod identity;
 pub mod metrics;
+pub mod parting;
 pub mod platform;
 pub mod processes;
 pub mod relay;

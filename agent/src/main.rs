@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
-use agent::{AgentError, Options, enrol::EnrolError, identity, trust::TrustError};
+use agent::{AgentError, Options, enrol::EnrolError, identity, platform::Stop, trust::TrustError};
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +133,7 @@ fn serve(run: Run) -> Result<ExitCode, AgentError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        let mut signals = Signals::listen().map_err(failed)?;
+        let mut signals = Stop::listen().map_err(failed)?;
         let running = agent::run(options, shutdown.clone());
         tokio::pin!(running);
         tokio::select! {
@@ -146,26 +146,6 @@ fn serve(run: Run) -> Result<ExitCode, AgentError> {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// The signals that stop the agent.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 #[allow(clippy::print_stdout, reason = "printing is what this command is for")]

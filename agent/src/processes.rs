@@ -1,4 +1,5 @@
-//! Which processes belong to a session, and their end; on hosts with `/proc`, those that tried to leave it too.
+//! Which processes belong to a session, and their end; on hosts with `/proc`, those that tried to leave it too, on
+//! Windows the descendants of living ones.
 
 use std::time::Duration;
 
@@ -9,19 +10,12 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Rounds of SIGKILL, since a process may fork while it is looked for.
 const ROUNDS: usize = 20;
 
-/// Tells the session's first process to go, as the loss of its terminal does; a shell passes it on to its jobs.
-pub fn hang_up(leader: u32) {
-    platform::signal(leader, libc::SIGHUP);
-    // A stopped one hears it only when it goes on.
-    platform::signal(leader, libc::SIGCONT);
-}
-
 /// Ends every process of the session: SIGHUP, then after `grace` SIGKILL, until none is left.
 pub async fn end(leader: u32, session: &str, grace: Duration) {
     let patience = tokio::time::Instant::now() + grace;
     let mut left = look(leader, session).await;
     for &pid in &left {
-        hang_up(pid);
+        platform::hang_up(pid);
     }
     let mut pause = Duration::from_millis(10);
     while !left.is_empty() && tokio::time::Instant::now() < patience {
@@ -33,7 +27,7 @@ pub async fn end(leader: u32, session: &str, grace: Duration) {
         if left.is_empty() {
             return;
         }
-        left.into_iter().for_each(|pid| platform::signal(pid, libc::SIGKILL));
+        left.into_iter().for_each(platform::kill);
         tokio::time::sleep(Duration::from_millis(20)).await;
         left = look(leader, session).await;
     }
@@ -46,25 +40,23 @@ async fn look(leader: u32, session: &str) -> Vec<u32> {
     tokio::task::spawn_blocking(move || members(leader, &session)).await.unwrap_or_default()
 }
 
-/// A line of `/proc/<pid>/stat`, as far as it matters.
-struct Process {
-    pid: u32,
-    parent: u32,
-    session: u32,
-}
-
 /// The living processes of a session: its leader's, those that carry its id in their environment (a daemon that
 /// left the terminal), and all descendants of either.
 #[must_use]
 pub fn members(leader: u32, session: &str) -> Vec<u32> {
-    let all = living();
-    let marker = format!("CASTELLAN_SESSION_ID={session}");
+    if leader == 0 {
+        // No process; where there are no sessions, it is everybody's.
+        return Vec::new();
+    }
+    let all = platform::living();
+    let marker = format!("{}={session}", platform::MARKER);
     let own = std::process::id();
     let mut found: Vec<u32> = all
         .iter()
         .filter(|process| process.pid != own)
         .filter(|process| {
-            process.session == leader || process.pid == leader || is_marked(process.pid, &marker)
+            [process.session, process.pid, process.parent].contains(&leader)
+                || platform::is_marked(process.pid, &marker)
         })
         .map(|process| process.pid)
         .collect();
@@ -77,26 +69,4 @@ pub fn members(leader: u32, session: &str) -> Vec<u32> {
         at += 1;
     }
     found
-}
-
-fn living() -> Vec<Process> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(read_process).collect()
-}
-
-fn read_process(pid: u32) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name is in parentheses and may hold anything, so what follows the last one counts.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let alive = !matches!(fields.next()?, "Z" | "X");
-    let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    alive.then_some(Process { pid, parent, session })
-}
-
-fn is_marked(pid: u32, marker: &str) -> bool {
-    // The environment of another user's process cannot be read; it is found as a descendant or by its session.
-    std::fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()))
 }

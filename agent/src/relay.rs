@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Agent,
     backoff::{Backoff, dice},
+    parting::Parting,
     processes,
-    session::{Parting, Session, Standing},
+    session::{Session, Standing},
     shell::{self, Request},
     tasks::Seat,
     trust::TrustError,
@@ -217,6 +218,6 @@ async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) ->
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 #[path = "relay_tests.rs"]
 mod tests;

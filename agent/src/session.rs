@@ -4,7 +4,7 @@
 
 use std::{io, time::Duration};
 
-use openapi::frames::{Control, Frame, MAX_DATA, close};
+use openapi::frames::{Control, Frame, MAX_DATA};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    parting::Parting,
     platform, processes,
     shell::{Exit, Process, Terminal},
     stream::{Input, Output, StreamError},
@@ -26,60 +27,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const CLOSING: Duration = Duration::from_secs(60);
 /// How long a stopped session's shell may take to end by itself and tell how.
 const STOPPING: Duration = processes::GRACE;
-
-/// How a session and its socket parted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parting {
-    /// The bastion closed with this code.
-    Closed(u16),
-    /// The socket is gone, or silent for too long.
-    Lost,
-    /// The bastion broke the protocol.
-    Broken,
-    /// The terminal failed.
-    Fault,
-    /// The agent stops, or the bastion took too long to close.
-    Over,
-    /// The bastion says that the session is over, when asked to resume it.
-    Gone,
-    /// The bastion did not come back in time.
-    Abandoned,
-}
-
-impl Parting {
-    /// Whether the session goes on, on another socket.
-    #[must_use]
-    pub fn resumes(self) -> bool {
-        match self {
-            Self::Lost => true,
-            Self::Closed(code) => !matches!(
-                code,
-                close::EXIT
-                    | close::PROTOCOL
-                    | close::TICKET
-                    | close::POLICY
-                    | close::TIMEOUT
-                    | close::ENDED_BY_ADMIN
-                    | close::HOST_GONE
-                    | close::RECORDING_FAILED
-                    | close::FAULT
-            ),
-            Self::Broken | Self::Fault | Self::Over | Self::Gone | Self::Abandoned => false,
-        }
-    }
-
-    /// What the bastion is told.
-    #[must_use]
-    pub fn farewell(self) -> (u16, &'static str) {
-        match self {
-            Self::Closed(_) | Self::Lost | Self::Over | Self::Gone | Self::Abandoned => {
-                (close::EXIT, "the session is over")
-            }
-            Self::Broken => (close::PROTOCOL, "the bastion broke the protocol"),
-            Self::Fault => (close::FAULT, "the host's terminal failed"),
-        }
-    }
-}
 
 /// Where the bastion stands when a session resumes: its `resume` message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +148,7 @@ impl Session {
         if keep_processes {
             self.process.hang_up(&self.terminal);
         } else {
-            self.process.end(grace).await;
+            self.process.end(&self.terminal, grace).await;
         }
     }
 
@@ -440,6 +387,6 @@ fn fault(error: &io::Error) -> Parting {
     Parting::Fault
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 #[path = "session_tests.rs"]
 mod tests;

@@ -1,28 +1,21 @@
-//! A session's shell on its terminal: how it starts, is read, written and sized, and how it ends.
-//!
-//! The terminal is driven by the runtime's readiness, not by threads: a read that is not wanted is simply not made,
-//! so a spent window needs no second mechanism, and an abandoned session leaves no blocked thread behind.
+//! A session's shell on its terminal: which may be started, how it is read, written and sized, and how it ends.
 
 use std::{
     collections::VecDeque,
-    fs::File,
-    io::{self, Read as _, Write as _},
-    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
-    process::Child,
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use openapi::agents::COMMAND_MAX;
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
-use tokio::{io::unix::AsyncFd, signal::unix, sync::Notify};
+use portable_pty::CommandBuilder;
+use tokio::sync::Notify;
 
+pub use crate::platform::Exit;
 use crate::{
-    platform::{self, Account},
+    platform::{self, Pty},
     processes,
 };
 
-/// The search path of every shell, until the shell's own start files change it.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many echoed bytes the test double holds before it takes no more input.
 const LOOP_ROOM: usize = 64 * 1024;
 /// The exit code of a session whose shell could not be started, as shells have it.
@@ -79,35 +72,22 @@ pub struct Request {
     pub rows: u16,
 }
 
-/// How a shell ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// The exit code, unless a signal ended it.
-    pub code: Option<i32>,
-    /// The signal's name.
-    pub signal: Option<String>,
-}
-
 /// The near end of a session's terminal.
 pub enum Terminal {
     /// A real one.
-    Pty(AsyncFd<File>),
+    Pty(Pty),
     /// None: bytes written come back.
     Loop(Loop),
 }
 
 /// The session's first process.
 pub enum Process {
-    /// A real one, and what tells that a child has ended.
+    /// A real one.
     Child {
         /// The shell.
-        child: Child,
-        /// Wakes at every child's end.
-        ended: unix::Signal,
+        child: platform::Child,
         /// The session's id, which marks the shell's descendants.
         session_id: String,
-        /// Whether its end was seen: its number may be another process's from then on.
-        over: bool,
     },
     /// None: it ends when its terminal does.
     None {
@@ -123,7 +103,7 @@ pub enum Process {
 pub fn open(shell: Shell, allowed: &Allowed, request: &Request) -> Result<(Terminal, Process), ShellError> {
     match shell {
         Shell::Echo => Ok((Terminal::Loop(Loop::default()), Process::None { code: 0 })),
-        Shell::Login => start(&command(allowed, request)?, request),
+        Shell::Login => start(command(allowed, request)?, request),
     }
 }
 
@@ -136,99 +116,36 @@ pub fn refusal(reason: &str) -> (Terminal, Process) {
     (Terminal::Loop(terminal), Process::None { code: CANNOT_RUN })
 }
 
-fn start(command: &CommandBuilder, request: &Request) -> Result<(Terminal, Process), ShellError> {
-    let failed = |error: &dyn std::fmt::Display| ShellError::Start(error.to_string());
-    let size = PtySize { cols: request.cols, rows: request.rows, pixel_width: 0, pixel_height: 0 };
-    let pair = native_pty_system().openpty(size).map_err(|error| failed(&error))?;
-    let master = pair.master.as_raw_fd().ok_or_else(|| failed(&"no terminal"))?;
-    let near = platform::duplicate_nonblocking(master).map_err(|error| failed(&error))?;
-    let terminal = platform::watch(near).map_err(|error| failed(&error))?;
-    // Before the start, so that no end goes unheard.
-    let ended = unix::signal(unix::SignalKind::child()).map_err(|error| failed(&error))?;
-    let child: Box<dyn portable_pty::Child> =
-        pair.slave.spawn_command(command.clone()).map_err(|error| failed(&error))?;
-    let child = child.downcast::<Child>().map_err(|_| failed(&"no child process"))?;
-    let process =
-        Process::Child { child: *child, ended, session_id: request.session_id.clone(), over: false };
-    Ok((Terminal::Pty(terminal), process))
+fn start(command: CommandBuilder, request: &Request) -> Result<(Terminal, Process), ShellError> {
+    let started = platform::start(command, request.cols, request.rows);
+    let (pty, child) = started.map_err(|error| ShellError::Start(error.to_string()))?;
+    Ok((Terminal::Pty(pty), Process::Child { child, session_id: request.session_id.clone() }))
 }
 
-/// What to run, with an environment built from nothing.
+/// What to run, as whom, in which environment.
 fn command(allowed: &Allowed, request: &Request) -> Result<CommandBuilder, ShellError> {
-    if request.command.as_ref().is_some_and(|command| command.len() > COMMAND_MAX) {
+    let line = request.command.as_deref();
+    if line.is_some_and(|line| line.len() > COMMAND_MAX) {
         return Err(ShellError::TooLong);
     }
-    let own = own_account();
+    let own = platform::own_account();
     let (mut command, account) = match request.run_as.as_deref() {
-        None => (own_shell(&own, request), own),
+        None => (platform::own_shell(&own, line), own),
         Some(name) => {
             let account =
                 platform::account_by_name(name).ok_or_else(|| ShellError::NoAccount(name.to_owned()))?;
             if account.uid == own.uid {
-                (own_shell(&account, request), account)
+                (platform::own_shell(&account, line), account)
             } else {
                 let root = account.uid == 0 && !allowed.root;
-                if root || !allowed.run_as.contains(&account.name) {
-                    return Err(ShellError::NotAllowed(account.name));
-                }
-                (switched_shell(&own, &account, request), account)
+                let may = !root && allowed.run_as.contains(&account.name);
+                let switched = may.then(|| platform::switched_shell(&own, &account, line)).flatten();
+                (switched.ok_or_else(|| ShellError::NotAllowed(account.name.clone()))?, account)
             }
         }
     };
-    command.env_clear();
-    for (name, value) in environment(&account, &request.session_id) {
-        command.env(name, value);
-    }
-    command.cwd(&account.home);
+    platform::equip(&mut command, &account, &request.session_id);
     Ok(command)
-}
-
-fn own_account() -> Account {
-    let uid = platform::own_uid();
-    platform::account_by_uid(uid).unwrap_or_else(|| Account {
-        name: uid.to_string(),
-        uid,
-        home: "/".to_owned(),
-        shell: "/bin/sh".to_owned(),
-    })
-}
-
-fn own_shell(account: &Account, request: &Request) -> CommandBuilder {
-    match &request.command {
-        // The default program is `$SHELL` with a `-` before its name: a login shell.
-        None => CommandBuilder::new_default_prog(),
-        Some(command) => {
-            CommandBuilder::from_argv(vec![account.shell.clone().into(), "-c".into(), command.into()])
-        }
-    }
-}
-
-/// The host's own program switches the account, so that PAM opens and closes the session as for any login.
-fn switched_shell(own: &Account, account: &Account, request: &Request) -> CommandBuilder {
-    let runuser = own.uid == 0
-        && ["/usr/sbin/runuser", "/sbin/runuser"].iter().any(|path| std::fs::exists(path).unwrap_or(false));
-    let mut argv = vec![if runuser { "runuser" } else { "su" }.to_owned(), "-l".to_owned()];
-    argv.push("--whitelist-environment=CASTELLAN_SESSION_ID,LANG".to_owned());
-    if let Some(command) = &request.command {
-        // `-c` would leave the terminal's session, and Ctrl-C would reach nobody.
-        argv.push(format!("--session-command={command}"));
-    }
-    argv.push(account.name.clone());
-    CommandBuilder::from_argv(argv.into_iter().map(Into::into).collect())
-}
-
-fn environment(account: &Account, session_id: &str) -> [(&'static str, String); 8] {
-    let language = std::env::var("LANG").ok().filter(|language| !language.is_empty());
-    [
-        ("TERM", "xterm-256color".to_owned()),
-        ("HOME", account.home.clone()),
-        ("USER", account.name.clone()),
-        ("LOGNAME", account.name.clone()),
-        ("SHELL", account.shell.clone()),
-        ("PATH", PATH.to_owned()),
-        ("LANG", language.unwrap_or_else(|| "C.UTF-8".to_owned())),
-        ("CASTELLAN_SESSION_ID", session_id.to_owned()),
-    ]
 }
 
 impl Terminal {
@@ -238,30 +155,9 @@ impl Terminal {
     /// # Errors
     /// Whatever the kernel says.
     pub async fn read(&self, room: &mut [u8]) -> io::Result<usize> {
-        let pty = match self {
-            Self::Pty(pty) => pty,
-            Self::Loop(echo) => return Ok(echo.read(room).await),
-        };
-        loop {
-            let mut ready = pty.readable().await?;
-            let mut filled = 0;
-            while filled < room.len() {
-                match pty.get_ref().read(&mut room[filled..]) {
-                    Ok(0) => return Ok(filled),
-                    Ok(count) => filled += count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        ready.clear_ready();
-                        break;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // The far end is closed by all: end of file, in a terminal's words.
-                    Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(filled),
-                    Err(error) => return Err(error),
-                }
-            }
-            if filled > 0 {
-                return Ok(filled);
-            }
+        match self {
+            Self::Pty(pty) => pty.read(room).await,
+            Self::Loop(echo) => Ok(echo.read(room).await),
         }
     }
 
@@ -270,17 +166,9 @@ impl Terminal {
     /// # Errors
     /// Whatever the kernel says, such as that nobody reads any more.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let pty = match self {
-            Self::Pty(pty) => pty,
-            Self::Loop(echo) => return Ok(echo.write(bytes).await),
-        };
-        loop {
-            let mut ready = pty.writable().await?;
-            match pty.get_ref().write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
-            }
+        match self {
+            Self::Pty(pty) => pty.write(bytes).await,
+            Self::Loop(echo) => Ok(echo.write(bytes).await),
         }
     }
 
@@ -288,7 +176,7 @@ impl Terminal {
     #[must_use]
     pub fn echoes(&self) -> bool {
         match self {
-            Self::Pty(pty) => platform::echoes(pty.get_ref().as_fd()),
+            Self::Pty(pty) => pty.echoes(),
             Self::Loop(_) => true,
         }
     }
@@ -299,7 +187,7 @@ impl Terminal {
     /// Whatever the kernel says.
     pub fn resize(&self, cols: u16, rows: u16) -> io::Result<()> {
         match self {
-            Self::Pty(pty) => platform::resize(pty.get_ref().as_fd(), cols, rows),
+            Self::Pty(pty) => pty.resize(cols, rows),
             Self::Loop(_) => Ok(()),
         }
     }
@@ -312,11 +200,14 @@ impl Terminal {
         }
     }
 
-    /// Ends a shell without a process.
-    pub fn close_loop(&self) {
-        if let Self::Loop(echo) = self {
-            echo.state().ended = true;
-            echo.changed.notify_waiters();
+    /// Ends it, as far as it can be ended from here: a shell without a process, and all on a console.
+    pub fn close(&self) {
+        match self {
+            Self::Pty(pty) => pty.close(),
+            Self::Loop(echo) => {
+                echo.state().ended = true;
+                echo.changed.notify_waiters();
+            }
         }
     }
 }
@@ -328,14 +219,7 @@ impl Process {
     /// Whatever the kernel says.
     pub async fn exit(&mut self, terminal: &Terminal) -> io::Result<Exit> {
         match self {
-            Self::Child { child, ended, over, .. } => loop {
-                if let Some(status) = child.try_wait()? {
-                    *over = true;
-                    let signal = status.signal().map(platform::signal_name);
-                    return Ok(Exit { code: status.code(), signal });
-                }
-                ended.recv().await;
-            },
+            Self::Child { child, .. } => child.exit().await,
             Self::None { code } => {
                 terminal.looped_out().await;
                 Ok(Exit { code: Some(*code), signal: None })
@@ -343,23 +227,23 @@ impl Process {
         }
     }
 
-    /// Asks the shell to go (SIGHUP), as a lost terminal does.
+    /// Asks the shell to go, as a lost terminal does.
     pub fn hang_up(&self, terminal: &Terminal) {
-        match self {
-            Self::Child { over: true, .. } => {}
-            Self::Child { child, .. } => processes::hang_up(child.id()),
-            Self::None { .. } => terminal.close_loop(),
+        terminal.close();
+        if let Self::Child { child, .. } = self
+            && !child.is_over()
+        {
+            platform::hang_up(child.id());
         }
     }
 
     /// Ends the shell and every process of its session, those that left the terminal too.
-    pub async fn end(&mut self, grace: std::time::Duration) {
-        if let Self::Child { child, session_id, over, .. } = self {
+    pub async fn end(&mut self, terminal: &Terminal, grace: std::time::Duration) {
+        terminal.close();
+        if let Self::Child { child, session_id } = self {
             processes::end(child.id(), session_id, grace).await;
-            // Collect the shell itself, so that no zombie is left.
-            match child.try_wait() {
-                Ok(Some(_)) => *over = true,
-                Ok(None) | Err(_) => tracing::warn!(session = session_id, "the shell could not be ended"),
+            if !matches!(child.look(), Ok(Some(_))) {
+                tracing::warn!(session = session_id, "the shell could not be ended");
             }
         }
     }
@@ -420,6 +304,6 @@ impl Loop {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 #[path = "shell_tests.rs"]
 mod tests;

@@ -109,7 +109,7 @@ async fn nothing_of_a_session_is_left_however_it_hides() {
     let Process::Child { child, .. } = &process else { panic!("no child") };
     let leader = child.id();
     assert!(processes::members(leader, &request.session_id).len() >= 5);
-    within(process.end(Duration::from_millis(200))).await;
+    within(process.end(&terminal, Duration::from_millis(200))).await;
     assert_eq!(processes::members(leader, &request.session_id), Vec::<u32>::new());
 }
 
@@ -148,7 +148,7 @@ async fn a_login_shell_knows_that_it_is_one() {
 #[test]
 fn an_account_that_is_not_allowed_gets_no_shell() {
     let as_user = |name: &str| Request { run_as: Some(name.to_owned()), ..request("true") };
-    let own = own_account();
+    let own = platform::own_account();
     assert!(command(&Allowed::default(), &as_user(&own.name)).is_ok(), "its own is always allowed");
     let unknown = command(&Allowed::default(), &as_user("no-such-account"));
     assert!(matches!(unknown, Err(ShellError::NoAccount(_))));
