@@ -42,11 +42,22 @@ class Page implements Listener {
   /** Parse callbacks not yet called. */
   unparsed: (() => void)[] = [];
   ready = (session: { id: string }) => void this.sessions.push(session.id);
-  output = (bytes: Uint8Array, parsed: () => void) => {
-    this.shown += new TextDecoder().decode(bytes);
+  /** What must not be answered. */
+  repeated = '';
+  redraws = 0;
+  sizes: string[] = [];
+  output = (bytes: Uint8Array, parsed: () => void, repeated: boolean) => {
+    const text = new TextDecoder().decode(bytes);
+    this.shown += text;
+    if (repeated) this.repeated += text;
     this.unparsed.push(parsed);
   };
-  cleared = () => void (this.clears += 1);
+  cleared = (cols: number, rows: number) => {
+    this.clears += 1;
+    this.sizes.push(`clear ${cols}x${rows}`);
+  };
+  redrawn = () => void (this.redraws += 1);
+  resized = (cols: number, rows: number) => void this.sizes.push(`${cols}x${rows}`);
   closing = (reason: string, seconds: number) => void this.warnings.push([reason, seconds]);
   skipped = (direction: string, bytes: number) => void this.skips.push([direction, bytes]);
   peers = () => {};
