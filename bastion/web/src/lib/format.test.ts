@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ago, bytes, count, duration } from './format';
+import { ago, bytes, count, countdown, duration } from './format';
 
 it.each([
   [0, '0 B'],
@@ -29,3 +29,10 @@ it.each([
 });
 
 it('counts in words', () => expect([count(1, 'line'), count(3, 'line')]).toEqual(['1 line', '3 lines']));
+
+it.each([
+  [-3, '0:00'],
+  [41.2, '0:42'],
+  [60, '1:00'],
+  [725, '12:05'],
+])('%d seconds count down as %s', (seconds, text) => expect(countdown(seconds)).toBe(text));

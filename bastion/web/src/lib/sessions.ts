@@ -1,6 +1,13 @@
 /** How a session stands or ended, in words. */
 import type { Session } from './api';
 
+/** Where a live session stands, beside its state. */
+const STANDINGS: Record<string, string> = {
+  connecting: 'waiting for the host',
+  detached: 'running, no browser',
+  resuming: 'waiting for its host',
+};
+
 const REASONS: Record<string, string> = {
   closed: 'closed by the user',
   detached: 'left and not taken up again',
@@ -16,6 +23,11 @@ const REASONS: Record<string, string> = {
 
 export function isLive(session: Session): boolean {
   return session.status !== 'closed' && session.status !== 'error';
+}
+
+/** How a live session stands, where its state does not say it all; or why it ended. */
+export function standing(session: Session): string {
+  return isLive(session) ? (STANDINGS[session.status] ?? '') : outcome(session);
 }
 
 /** Why a session ended; empty while it lives. */

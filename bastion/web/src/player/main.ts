@@ -1,7 +1,9 @@
-/** Starts the player's page. */
+/** Starts the player's page: a recording, or with `?live` the session itself while it goes on. */
 import { mount } from 'svelte';
 import '../app.css';
+import Live from './Live.svelte';
 import Player from './Player.svelte';
 
 const target = document.getElementById('app');
-if (target) mount(Player, { target });
+const live = new URLSearchParams(location.search).has('live');
+if (target) mount(live ? Live : Player, { target });

@@ -7,9 +7,12 @@ import { WebglAddon } from '@xterm/addon-webgl';
 import { Terminal } from '@xterm/xterm';
 import '@xterm/xterm/css/xterm.css';
 import { clampSize } from '../tty/connection';
+import { Answers } from './answers';
 import type { Palette } from './palettes';
 
 const RESIZE_PAUSE_MS = 100;
+/** The smallest letters in which a watched screen is fitted to the room there is; a larger screen is scrolled. */
+const SMALLEST_FONT = 6;
 const FONT = getComputedStyle(document.documentElement).getPropertyValue('--mono').trim() || 'monospace';
 const MATCHES = {
   matchBackground: '#6b5a1f',
@@ -49,11 +52,18 @@ export class Screen {
   readonly #host: HTMLElement;
   readonly #events: ScreenEvents;
   readonly #observer: ResizeObserver;
+  readonly #answers = new Answers();
   #resizing: ReturnType<typeof setTimeout> | undefined;
+  #fontSize: number;
+  /** The size the screen has now is not its own: it is drawn as it was elsewhere. */
+  #borrowed = false;
+  /** The host's size, which the screen keeps; null: it fills the room. */
+  #kept: { cols: number; rows: number } | null = null;
 
   constructor(host: HTMLElement, look: Look, events: ScreenEvents) {
     this.#host = host;
     this.#events = events;
+    this.#fontSize = look.fontSize;
     this.#terminal = new Terminal({
       allowProposedApi: true,
       cursorBlink: true,
@@ -81,28 +91,69 @@ export class Screen {
     this.fit();
   }
 
-  get size(): { cols: number; rows: number } {
-    return { cols: this.#terminal.cols, rows: this.#terminal.rows };
+  /** What the terminal fills; null while it is hidden and nobody knows. */
+  get size(): { cols: number; rows: number } | null {
+    return this.#host.offsetParent === null ? null : { cols: this.#terminal.cols, rows: this.#terminal.rows };
   }
 
   get selection(): string {
     return this.#terminal.getSelection();
   }
 
-  /** Fills the room there is; does nothing while hidden. */
+  /** Fills the room there is; does nothing while hidden, or while a screen is being redrawn. */
   fit(): void {
-    if (this.#host.offsetParent === null) return;
-    const size = this.#fit.proposeDimensions();
-    if (!size || !Number.isFinite(size.cols) || !Number.isFinite(size.rows)) return;
-    this.#terminal.resize(clampSize(size.cols), clampSize(size.rows));
+    if (this.#host.offsetParent === null || this.#borrowed) return;
+    if (this.#kept) return this.#shrink(this.#kept);
+    const size = this.#room();
+    if (!size) return;
+    this.#terminal.resize(size.cols, size.rows);
   }
 
-  write(bytes: Uint8Array, parsed: () => void): void {
-    this.#terminal.write(bytes, parsed);
+  /** Keeps the size the host's terminal has, in smaller letters where there is little room; null: fills the room again. */
+  keep(size: { cols: number; rows: number } | null): void {
+    this.#kept = size;
+    if (!size) this.#terminal.options.fontSize = this.#fontSize;
+    this.#inTurn(() => this.fit());
   }
 
+  /** Takes a size while hidden; shown, the terminal knows its own. */
+  adopt({ cols, rows }: { cols: number; rows: number }): void {
+    this.#inTurn(() => {
+      if (this.#host.offsetParent === null && !this.#borrowed) this.#terminal.resize(cols, rows);
+    });
+  }
+
+  /** Output; `repeated` when the terminal must not answer what it asks. */
+  write(bytes: Uint8Array, parsed: () => void, repeated: boolean): void {
+    const done = this.#answers.writing(repeated);
+    this.#terminal.write(bytes, () => {
+      done();
+      parsed();
+    });
+  }
+
+  /** Clears everything and takes the size for which the screen that follows was drawn, until `redrawn`. */
+  clear(cols: number, rows: number): void {
+    this.#inTurn(() => {
+      this.#borrowed = true;
+      this.#terminal.reset();
+      this.#terminal.resize(cols, rows);
+    });
+  }
+
+  redrawn(): void {
+    this.#inTurn(() => {
+      this.#borrowed = false;
+      const { cols, rows } = this.#terminal;
+      this.fit();
+      // Its own size by chance: still the one to tell, since it was not told while it was borrowed.
+      if (!this.#kept && this.size && this.#terminal.cols === cols && this.#terminal.rows === rows) this.#events.resized(cols, rows);
+    });
+  }
+
+  /** Empties the screen for another session. */
   reset(): void {
-    this.#terminal.reset();
+    this.#inTurn(() => this.#terminal.reset());
   }
 
   accept(input: boolean): void {
@@ -128,7 +179,7 @@ export class Screen {
 
   look(look: Look): void {
     this.#terminal.options.theme = look.palette.colours;
-    this.#terminal.options.fontSize = look.fontSize;
+    this.#terminal.options.fontSize = this.#fontSize = look.fontSize;
     this.#terminal.options.screenReaderMode = look.screenReader;
     this.fit();
   }
@@ -150,6 +201,30 @@ export class Screen {
     this.#terminal.dispose();
   }
 
+  /** When everything written so far is on the screen, and before anything written later. */
+  #inTurn(act: () => void): void {
+    const done = this.#answers.writing(true);
+    this.#terminal.write('', () => {
+      done();
+      act();
+    });
+  }
+
+  #room(): { cols: number; rows: number } | null {
+    const size = this.#fit.proposeDimensions();
+    if (!size || !Number.isFinite(size.cols) || !Number.isFinite(size.rows)) return null;
+    return { cols: clampSize(size.cols), rows: clampSize(size.rows) };
+  }
+
+  #shrink({ cols, rows }: { cols: number; rows: number }): void {
+    this.#terminal.options.fontSize = this.#fontSize;
+    this.#terminal.resize(cols, rows);
+    const room = this.#room();
+    if (!room) return;
+    const share = Math.min(1, room.cols / cols, room.rows / rows);
+    this.#terminal.options.fontSize = Math.max(SMALLEST_FONT, Math.floor(this.#fontSize * share));
+  }
+
   /** Draws with the graphics card where that works; the DOM does as well, slower. */
   #accelerate(): void {
     if (!hasGraphicsCard()) return;
@@ -164,9 +239,14 @@ export class Screen {
 
   #listen(): void {
     const { typed, binary, resized, titled, pasted, found } = this.#events;
-    this.#terminal.onData(typed);
+    this.#terminal.onKey(({ key }) => this.#answers.pressed(key));
+    this.#terminal.onData((text) => {
+      if (!this.#answers.holdsBack(text)) typed(text);
+    });
     this.#terminal.onBinary((text) => binary(Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff)));
-    this.#terminal.onResize(({ cols, rows }) => resized(cols, rows));
+    this.#terminal.onResize(({ cols, rows }) => {
+      if (!this.#borrowed && !this.#kept && this.size) resized(cols, rows);
+    });
     this.#terminal.onTitleChange(titled);
     this.#search.onDidChangeResults(({ resultIndex, resultCount }) => found(resultIndex, resultCount));
     this.#terminal.attachCustomKeyEventHandler((event) => this.#key(event));

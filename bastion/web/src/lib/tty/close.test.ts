@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ending } from './close';
+import { ELSEWHERE, endedAway, ending, warning } from './close';
 
 describe('the end of a terminal', () => {
   it('names exit code or signal', () => {
@@ -21,5 +21,28 @@ describe('the end of a terminal', () => {
   it('takes a lost connection for lost, not for the end of the shell', () => {
     expect(ending(1006, '', null)).toMatchObject({ title: 'The connection was lost', lost: true });
     expect(ending(4999, '', null)).toMatchObject({ detail: 'Code 4999.', lost: true });
+  });
+
+  it.each([1001, 1005, 1006, 1011, 1012])('lets %d be come back from', (code) => {
+    expect(ending(code, '', null).lost).toBe(true);
+  });
+
+  it('knows a takeover', () => {
+    expect(ending(ELSEWHERE, '', null)).toMatchObject({ code: 4409, title: 'Opened elsewhere', lost: false });
+  });
+
+  it.each(['exit', 'closed', 'detached', 'idle', 'max_time', 'policy', 'ended_by_admin', 'host_gone', 'no_agent', 'recording_failed', 'error'])(
+    'has words for a session that ended while the page was away: %s',
+    (reason) => {
+      const end = endedAway(reason);
+      expect(end.lost).toBe(false);
+      expect(end.title).not.toBe('The session is over');
+      expect(`${end.title} ${end.detail}`).not.toContain('_');
+    },
+  );
+
+  it('has words for a warning, or the reason as it is', () => {
+    expect(warning('idle')).toContain('Type to stay');
+    expect(warning('Terminals end at 18:00.')).toBe('Terminals end at 18:00.');
   });
 });

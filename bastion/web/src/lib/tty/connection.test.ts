@@ -1,66 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Ending } from './close';
-import { ACK_BYTES, ACK_MS, type Clock, Connection, type Listener, SILENCE_MS, type Transport } from './connection';
-import { type Frame, decode, encode } from './frames';
-
-class FakeClock implements Clock {
-  time = 0;
-  #timers: { at: number; run: () => void }[] = [];
-  now = () => this.time;
-  after = (ms: number, run: () => void) => {
-    const timer = { at: this.time + ms, run };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter((t) => t !== timer);
-    };
-  };
-  pass(ms: number): void {
-    this.time += ms;
-    const due = this.#timers.filter((t) => t.at <= this.time);
-    this.#timers = this.#timers.filter((t) => t.at > this.time);
-    for (const timer of due) timer.run();
-  }
-}
-
-class FakeTransport implements Transport {
-  sent: Frame[] = [];
-  closedWith: number | null = null;
-  send = (frame: Uint8Array<ArrayBuffer>) => void this.sent.push(decode(frame.buffer));
-  close = (code: number) => void (this.closedWith = code);
-  take(): Frame[] {
-    return this.sent.splice(0);
-  }
-}
-
-class Page implements Listener {
-  shown = '';
-  sessions: string[] = [];
-  endings: Ending[] = [];
-  skips: [string, number][] = [];
-  clears = 0;
-  warnings: [string, number][] = [];
-  /** Parse callbacks not yet called. */
-  unparsed: (() => void)[] = [];
-  ready = (session: { id: string }) => void this.sessions.push(session.id);
-  output = (bytes: Uint8Array, parsed: () => void) => {
-    this.shown += new TextDecoder().decode(bytes);
-    this.unparsed.push(parsed);
-  };
-  cleared = () => void (this.clears += 1);
-  closing = (reason: string, seconds: number) => void this.warnings.push([reason, seconds]);
-  skipped = (direction: string, bytes: number) => void this.skips.push([direction, bytes]);
-  peers = () => {};
-  ended = (ending: Ending) => void this.endings.push(ending);
-  parse(): void {
-    for (const parsed of this.unparsed.splice(0)) parsed();
-  }
-}
-
-const text = (value: string) => new TextEncoder().encode(value);
-const message = (frame: Frame) => encode(frame).buffer;
-const data = (offset: number, value: string) => message({ type: 'data', offset, bytes: text(value) });
-const control = (value: { type: string; [key: string]: unknown }) => message({ type: 'control', control: value });
-const ready = (input = 0) => control({ type: 'ready', session_id: 's-1', cols: 80, rows: 24, input });
+import { ACK_BYTES, ACK_MS, Connection, SILENCE_MS } from './connection';
+import { FakeClock, FakeTransport, Page, control, data, message, ready, text } from './fakes';
+import { QUIET_MS, REPLAY_BYTES, REPLAY_MS } from './replay';
 
 let clock: FakeClock;
 let page: Page;
@@ -232,5 +173,195 @@ describe('a connection taken up again', () => {
     clock.pass(ACK_MS);
     expect(page.clears).toBe(1);
     expect(next.take()).toEqual([{ type: 'ack', offset: 61 }]);
+  });
+});
+
+describe('a connection that was lost', () => {
+  function again(input = 0): FakeTransport {
+    const next = new FakeTransport();
+    connection.attach(next);
+    connection.message(ready(input));
+    next.take();
+    return next;
+  }
+
+  it('keeps what is typed meanwhile, and sends it once', () => {
+    open();
+    connection.closed(1006, '');
+    expect(connection.type('ls\r')).toBe(true);
+    const next = new FakeTransport();
+    connection.attach(next);
+    next.take();
+    connection.message(ready(0));
+    expect(next.take()).toEqual([{ type: 'data', offset: 0, bytes: text('ls\r') }]);
+    connection.message(message({ type: 'ack', offset: 3 }));
+    connection.closed(1012, '');
+    const third = new FakeTransport();
+    connection.attach(third);
+    third.take();
+    connection.message(ready(3));
+    expect(third.take()).toEqual([]);
+  });
+
+  it('sends what was typed just now, and says what was too old', () => {
+    open();
+    connection.closed(1006, '');
+    connection.type('old');
+    clock.pass(10_001);
+    connection.type('new');
+    const next = new FakeTransport();
+    connection.attach(next);
+    next.take();
+    connection.message(ready(0));
+    expect(next.take()).toEqual([{ type: 'data', offset: 0, bytes: text('new') }]);
+    expect(page.skips).toEqual([['input', 3]]);
+  });
+
+  it('hears nothing more from the socket it lost', () => {
+    open();
+    clock.pass(SILENCE_MS);
+    expect(page.endings).toMatchObject([{ lost: true }]);
+    const next = again();
+    connection.closed(1006, 'late', socket);
+    connection.message(data(0, 'late'), socket);
+    expect(connection.phase).toBe('open');
+    expect(page.shown).toBe('');
+    connection.message(data(0, 'now'), next);
+    expect(page.shown).toBe('now');
+  });
+
+  it('notices after sleep, without waiting for a timer, that the socket has been silent', () => {
+    open();
+    connection.check();
+    expect(page.endings).toEqual([]);
+    clock.time += SILENCE_MS;
+    connection.check();
+    expect(page.endings).toMatchObject([{ lost: true }]);
+  });
+
+  it('is told of a socket that never opened, and of a ticket refused at the door, as of one more loss', () => {
+    open();
+    connection.closed(1006, '');
+    connection.closed(1006, '', null);
+    connection.attach(new FakeTransport());
+    connection.closed(4403, 'Outside the window.');
+    expect(page.endings).toMatchObject([{ lost: true }, { lost: true }, { lost: true, detail: 'Outside the window.' }]);
+    expect(connection.phase).toBe('lost');
+  });
+
+  it('is over when the bastion says so after ready, and takes no more input', () => {
+    open();
+    connection.closed(4403, 'Disabled.');
+    expect(page.endings).toMatchObject([{ lost: false }]);
+    expect(connection.type('x')).toBe(false);
+  });
+
+  it('acknowledges, once back, what was parsed while away', () => {
+    open();
+    connection.message(data(0, 'hello'));
+    connection.closed(1006, '');
+    page.parse();
+    const next = again();
+    clock.pass(ACK_MS);
+    expect(next.take()).toEqual([{ type: 'ack', offset: 5 }]);
+  });
+
+  it('draws a screen in the size it was made for, and goes on from where it stands, ahead of what was seen', () => {
+    open();
+    connection.message(data(0, 'abc'));
+    connection.closed(1006, '');
+    const next = new FakeTransport();
+    connection.attach(next);
+    connection.message(control({ type: 'ready', session_id: 's-1', cols: 120, rows: 40, input: 0 }));
+    expect(next.take()).toContainEqual({ type: 'resize', cols: 80, rows: 24 });
+    connection.message(message({ type: 'screen', offset: 5000, last: false, bytes: text('to') }));
+    expect(page.redraws).toBe(0);
+    connection.message(message({ type: 'screen', offset: 5000, last: true, bytes: text('p') }));
+    connection.message(data(5000, '!'));
+    expect([page.sizes, page.redraws, page.shown]).toEqual([['clear 120x40'], 1, 'abctop!']);
+    page.parse();
+    clock.pass(ACK_MS);
+    expect(next.take()).toEqual([{ type: 'ack', offset: 5001 }]);
+    // The host took the new size: a later screen is drawn for that.
+    connection.message(message({ type: 'resized', offset: 5001, cols: 80, rows: 24 }));
+    connection.message(message({ type: 'screen', offset: 9000, last: true, bytes: text('') }));
+    expect(page.sizes.at(-1)).toBe('clear 80x24');
+  });
+});
+
+describe('what repeats the past', () => {
+  it('is nothing in a new session', () => {
+    open();
+    connection.message(data(0, 'live'));
+    expect(page.repeated).toBe('');
+  });
+
+  it('is what comes at once after coming back, and every screen; not what comes after a pause', () => {
+    open();
+    connection.closed(1006, '');
+    connection.attach(new FakeTransport());
+    connection.message(ready());
+    connection.message(data(0, 'a'));
+    clock.pass(QUIET_MS - 1);
+    connection.message(data(1, 'b'));
+    clock.pass(QUIET_MS);
+    connection.message(data(2, 'c'));
+    connection.message(data(3, 'd'));
+    connection.message(message({ type: 'screen', offset: 4, last: true, bytes: text('S') }));
+    connection.message(data(4, 'e'));
+    expect(page.shown).toBe('abcdSe');
+    expect(page.repeated).toBe('abS');
+  });
+
+  it('ends though output never pauses: by bytes, or by time', () => {
+    const resumed = () => {
+      page = new Page();
+      connection = new Connection(page, clock, null, { resumed: true });
+      connection.attach(new FakeTransport());
+      connection.message(ready());
+    };
+    resumed();
+    for (let at = 0; at <= REPLAY_BYTES; at += 32_768) connection.message(data(at, '.'.repeat(32_768)));
+    expect(page.shown.length - page.repeated.length).toBe(32_768);
+    resumed();
+    const step = QUIET_MS / 2;
+    for (let at = 0; at <= Math.ceil(REPLAY_MS / step); at += 1) {
+      connection.message(data(at, '.'));
+      clock.pass(step);
+    }
+    expect(page.shown.length - page.repeated.length).toBe(1);
+  });
+});
+
+describe('a watching connection', () => {
+  it('sends hello, acknowledgements and pongs, and nothing else', () => {
+    connection = new Connection(page, clock, { cols: 100, rows: 30 }, { mode: 'watch', resumed: true });
+    connection.attach(socket);
+    expect(connection.type('ls\r')).toBe(false);
+    connection.resize(90, 20);
+    connection.message(ready(7));
+    connection.resize(91, 21);
+    connection.type('ls\r');
+    connection.message(message({ type: 'screen', offset: 9, last: true, bytes: text('screen') }));
+    connection.message(data(9, 'more'));
+    connection.message(message({ type: 'screen', offset: 400, last: true, bytes: text('ahead') }));
+    connection.message(data(400, '!'));
+    connection.message(control({ type: 'ping' }));
+    page.parse();
+    clock.pass(ACK_MS);
+    expect(socket.take()).toEqual([
+      { type: 'control', control: { type: 'hello', have: 0 } },
+      { type: 'control', control: { type: 'pong' } },
+      { type: 'ack', offset: 401 },
+    ]);
+    expect(page.clears).toBe(2);
+  });
+
+  it('follows the size of the one it watches', () => {
+    connection = new Connection(page, clock, null, { mode: 'watch', resumed: true });
+    connection.attach(socket);
+    connection.message(ready());
+    connection.message(message({ type: 'resized', offset: 0, cols: 132, rows: 43 }));
+    expect(page.sizes).toEqual(['132x43']);
   });
 });

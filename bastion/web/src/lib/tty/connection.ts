@@ -5,6 +5,7 @@
 import { type Ending, type Exit, ending } from './close';
 import { type Control, type Frame, FrameError, decode, encode, validSize } from './frames';
 import { InputQueue } from './input';
+import { Replay } from './replay';
 
 /** Parsed bytes after which an ACK is due at once. */
 export const ACK_BYTES = 32 * 1024;
@@ -28,10 +29,14 @@ export interface Clock {
 /** What the page is told. */
 export interface Listener {
   ready(session: { id: string; cols: number; rows: number }): void;
-  /** Bytes for the terminal, which calls `parsed` when it has taken them in. */
-  output(bytes: Uint8Array, parsed: () => void): void;
-  /** The terminal starts afresh: a redrawn screen follows as output. */
-  cleared(): void;
+  /** Bytes for the terminal, which calls `parsed` when it has taken them in; `repeated` ones it must not answer. */
+  output(bytes: Uint8Array, parsed: () => void, repeated: boolean): void;
+  /** The terminal starts afresh, in this size: a redrawn screen follows as output. */
+  cleared(cols: number, rows: number): void;
+  /** All of the redrawn screen has been given. */
+  redrawn(): void;
+  /** The host's terminal has this size from here on. */
+  resized(cols: number, rows: number): void;
   /** A deadline is near. */
   closing(reason: string, seconds: number): void;
   /** Bytes of output that this page was not sent, or of input too old to deliver. */
@@ -40,7 +45,17 @@ export interface Listener {
   ended(ending: Ending): void;
 }
 
-export type Phase = 'idle' | 'greeting' | 'open' | 'ended';
+/** `lost`: without a transport, but the shell may live; what is typed is kept for the next. */
+export type Phase = 'idle' | 'greeting' | 'open' | 'lost' | 'ended';
+
+export type Mode = 'control' | 'watch';
+
+export interface Options {
+  /** A watcher sends nothing but what paces its output. */
+  mode?: Mode;
+  /** The session was there before this page: what comes first repeats the past. */
+  resumed?: boolean;
+}
 
 const encoder = new TextEncoder();
 
@@ -48,8 +63,16 @@ export class Connection {
   phase: Phase = 'idle';
   readonly #listener: Listener;
   readonly #clock: Clock;
+  readonly #watching: boolean;
   #transport: Transport | null = null;
-  #size: { cols: number; rows: number };
+  /** Of this page's terminal; null while it has none of its own. */
+  #size: Size | null;
+  /** Of the host's terminal. */
+  #hostSize: Size = { cols: 80, rows: 24 };
+  /** Whether the session has been attached to before, by this page or an earlier one. */
+  #known: boolean;
+  #replay: Replay | null = null;
+  #heard = 0;
   #input = new InputQueue();
   #received = 0;
   #parsed = 0;
@@ -61,10 +84,12 @@ export class Connection {
   #cancelAck: (() => void) | null = null;
   #cancelSilence: (() => void) | null = null;
 
-  constructor(listener: Listener, clock: Clock, size: { cols: number; rows: number }) {
+  constructor(listener: Listener, clock: Clock, size: Size | null, options: Options = {}) {
     this.#listener = listener;
     this.#clock = clock;
     this.#size = size;
+    this.#watching = options.mode === 'watch';
+    this.#known = options.resumed ?? false;
   }
 
   /** An open transport: says hello with the output it has. Also how a lost session is taken up again. */
@@ -76,9 +101,9 @@ export class Connection {
     this.#send({ type: 'control', control: { type: 'hello', have: this.#received } });
   }
 
-  /** A message from the transport. */
-  message(data: ArrayBuffer | string): void {
-    if (!this.#transport) return;
+  /** A message from a transport; one from an earlier transport is too late. */
+  message(data: ArrayBuffer | string, from = this.#transport): void {
+    if (!this.#transport || from !== this.#transport) return;
     this.#watchSilence();
     if (typeof data === 'string') return this.#violated('a text message in a binary protocol');
     let frame: Frame;
@@ -91,12 +116,20 @@ export class Connection {
     this.#take(frame);
   }
 
-  /** The transport is gone, by its own doing or the other side's. */
-  closed(code: number, reason: string): void {
-    if (this.phase === 'ended') return;
-    const refused = this.phase === 'idle' && code === 1006;
-    this.#detach();
-    this.#listener.ended(ending(code, refused ? 'The bastion cannot be reached, or it refused the socket.' : reason, this.#exit));
+  /** The transport is gone, by its own doing or the other side's; `from` is null for one that never opened. */
+  closed(code: number, reason: string, from = this.#transport): void {
+    if (this.phase === 'ended' || from !== this.#transport) return;
+    const refused = from === null && code === 1006;
+    const end = ending(code, refused ? 'The bastion cannot be reached, or it refused the socket.' : reason, this.#exit);
+    // A ticket refused at the door says nothing of the session behind it.
+    if (this.#known && this.phase === 'greeting' && (code === 4401 || code === 4403)) end.lost = true;
+    this.#detach(end.lost ? 'lost' : 'ended');
+    this.#listener.ended(end);
+  }
+
+  /** Takes a socket that has been silent too long for lost at once: after sleep no timer has fired yet. */
+  check(): void {
+    if (this.#transport && this.#clock.now() - this.#heard >= SILENCE_MS) this.#silent();
   }
 
   /** Keys and pastes, as text. False when the input queue is full and nothing was taken. */
@@ -106,7 +139,7 @@ export class Connection {
 
   /** Input as bytes (mouse reports may be no UTF-8). */
   input(bytes: Uint8Array): boolean {
-    if (this.phase === 'ended') return false;
+    if (this.phase === 'ended' || this.#watching) return false;
     const taken = this.#input.push(bytes, this.#clock.now());
     this.#pump();
     return taken;
@@ -115,15 +148,15 @@ export class Connection {
   /** The terminal has a new size; sent at once when open, else as soon as it is. */
   resize(cols: number, rows: number): void {
     const size = { cols: clampSize(cols), rows: clampSize(rows) };
-    if (size.cols === this.#size.cols && size.rows === this.#size.rows) return;
+    if (size.cols === this.#size?.cols && size.rows === this.#size.rows) return;
     this.#size = size;
-    if (this.phase === 'open') this.#send({ type: 'resize', ...size });
+    if (this.phase === 'open' && !this.#watching) this.#send({ type: 'resize', ...size });
   }
 
-  /** The user closes the terminal. */
+  /** The user leaves the terminal. */
   close(): void {
     const transport = this.#transport;
-    this.#detach();
+    this.#detach('ended');
     transport?.close(1000, 'closed by the user');
   }
 
@@ -136,14 +169,15 @@ export class Connection {
           return this.#violated(`output at ${frame.offset} does not continue ${this.#received}`);
         }
         this.#received += frame.bytes.length;
-        return this.#show(frame.bytes, this.#received);
+        return this.#show(frame.bytes, this.#received, this.#replay?.covers(frame.bytes.length, this.#clock.now()) ?? false);
       case 'screen':
         return this.#redraw(frame.offset, frame.last, frame.bytes);
       case 'ack':
         if (!this.#input.acknowledge(frame.offset)) return this.#violated('input acknowledged that was never sent');
         return this.#pump();
       case 'resized':
-        return;
+        this.#hostSize = { cols: frame.cols, rows: frame.rows };
+        return this.#listener.resized(frame.cols, frame.rows);
       case 'resize':
         return this.#violated('a resize from the bastion');
     }
@@ -180,32 +214,39 @@ export class Connection {
       return this.#violated('ready without session, size or input offset');
     }
     this.phase = 'open';
+    this.#hostSize = { cols: Number(cols), rows: Number(rows) };
+    this.#replay = this.#known ? new Replay(this.#clock.now()) : null;
+    this.#known = true;
     const stale = this.#input.restart(Number(input), this.#clock.now());
-    this.#listener.ready({ id, cols: Number(cols), rows: Number(rows) });
+    this.#listener.ready({ id, ...this.#hostSize });
     if (stale > 0) this.#listener.skipped('input', stale);
-    if (this.#size.cols !== cols || this.#size.rows !== rows) this.#send({ type: 'resize', ...this.#size });
+    const size = this.#size;
+    if (size && !this.#watching && (size.cols !== cols || size.rows !== rows)) this.#send({ type: 'resize', ...size });
     this.#pump();
+    this.#acknowledgeSoon();
   }
 
   /** The stream goes on from a redrawn screen, which may stand before or after what this page has seen. */
   #redraw(offset: number, last: boolean, bytes: Uint8Array): void {
     if (!this.#redrawing) {
       this.#screen += 1;
-      this.#listener.cleared();
+      this.#listener.cleared(this.#hostSize.cols, this.#hostSize.rows);
     }
     this.#redrawing = !last;
     this.#received = this.#parsed = offset;
     this.#acknowledged = Math.min(this.#acknowledged, offset);
-    this.#show(bytes, offset);
+    this.#show(bytes, offset, true);
+    if (last) this.#listener.redrawn();
   }
 
-  #show(bytes: Uint8Array, upTo: number): void {
+  #show(bytes: Uint8Array, upTo: number, repeated: boolean): void {
     const screen = this.#screen;
-    this.#listener.output(bytes, () => {
+    const parsed = () => {
       if (screen !== this.#screen) return;
       if (upTo > this.#parsed) this.#parsed = upTo;
       this.#acknowledgeSoon();
-    });
+    };
+    this.#listener.output(bytes, parsed, repeated);
   }
 
   #acknowledgeSoon(): void {
@@ -228,12 +269,15 @@ export class Connection {
   }
 
   #watchSilence(): void {
+    this.#heard = this.#clock.now();
     this.#cancelSilence?.();
-    this.#cancelSilence = this.#clock.after(SILENCE_MS, () => {
-      const transport = this.#transport;
-      this.closed(1006, 'Nothing was heard from the bastion for 35 seconds.');
-      transport?.close(4408, 'silence');
-    });
+    this.#cancelSilence = this.#clock.after(SILENCE_MS, () => this.#silent());
+  }
+
+  #silent(): void {
+    const transport = this.#transport;
+    this.closed(1006, 'Nothing was heard from the bastion for 35 seconds.');
+    transport?.close(4408, 'silence');
   }
 
   #violated(detail: string): void {
@@ -246,13 +290,20 @@ export class Connection {
     this.#transport?.send(encode(frame));
   }
 
-  #detach(): void {
-    this.phase = 'ended';
+  #detach(phase: 'lost' | 'ended'): void {
+    this.phase = phase;
     this.#transport = null;
+    // What was typed before the end is for nobody: another page may have typed since.
+    if (phase === 'ended') this.#input = new InputQueue();
     this.#cancelAck?.();
     this.#cancelSilence?.();
     this.#cancelAck = this.#cancelSilence = null;
   }
+}
+
+interface Size {
+  cols: number;
+  rows: number;
 }
 
 /** A terminal dimension as the protocol allows it. */
