@@ -6,6 +6,7 @@ mod signing;
 mod terminals;
 
 mod authorize;
+mod chaos;
 mod contract;
 mod crash;
 mod databases;
