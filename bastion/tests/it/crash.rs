@@ -108,15 +108,24 @@ async fn a_session_outlives_a_bastion_that_stops_in_order_and_exits_with_0() {
 #[tokio::test]
 async fn what_a_power_cut_took_from_the_journal_is_declared_lost_and_the_session_goes_on() {
     let (bastion, file, mut process, alice, mut terminal) = with_a_terminal().await;
+    // All is acknowledged, and the agent has heard so: it forgets what the journal is about to lose.
+    terminal.type_in("sleep 2; echo later-$((40+2))\n").await;
+    terminal.until("\x1b[?2004l\r").await;
+    while !terminal.shown().ends_with("2004l\r") {
+        terminal.step().await.unwrap();
+    }
     terminal.acknowledge().await;
-    terminal.type_in("sleep 1; echo later-$((40+2))\n").await;
-    terminal.until("sleep 1").await;
+    terminal.resize(90, 30).await;
+    while terminal.sizes.is_empty() {
+        terminal.step().await.unwrap();
+    }
     process.start_kill().unwrap();
     within("it is dead", process.wait()).await.unwrap();
     while terminal.step().await.is_ok() {}
     let journal = bastion.config().spool.dir.join(format!("{}.journal", terminal.session));
+    // The record of the size, and a part of the output's before it.
     let length = std::fs::metadata(&journal).unwrap().len();
-    std::fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(length - 20).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&journal).unwrap().set_len(length - 40).unwrap();
 
     let mut process = serve(&bastion, &file).await;
     let mut terminal = terminal.come_back(&alice).await;

@@ -13,7 +13,7 @@ use std::{
 
 use agent::{Shell, identity::Identity};
 use bastion::{
-    config::{Config, RateLimits},
+    config::{Config, PublicUrl, RateLimits},
     operator::Operator,
 };
 use bytes::Bytes;
@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::chaos::Chaos;
 
 /// Everybody's.
 pub const PASSWORD: &str = "correct horse battery";
@@ -127,6 +129,18 @@ impl Bastion {
         bastion
     }
 
+    /// With a bad network between it and its agents; people reach it directly.
+    pub async fn start_behind_chaos() -> (Self, Chaos) {
+        let mut chaos = None;
+        let bastion = Self::start_with(|config| {
+            let between = Chaos::before(config.server.listen);
+            config.server.public_url = PublicUrl::plain(between.address());
+            chaos = Some(between);
+        })
+        .await;
+        (bastion, chaos.unwrap())
+    }
+
     /// Only the place of one: the test starts the process itself, on the port that is set.
     pub async fn of_a_process() -> Self {
         Self::prepare(|_| {}).await.0
@@ -161,7 +175,7 @@ impl Bastion {
     /// Waits until it says that it can work.
     pub async fn until_ready(&self) {
         eventually("the bastion is ready", async || {
-            let asked = self.http().get(format!("{}/readyz", self.url())).send().await;
+            let asked = self.http().get(format!("http://{}/readyz", self.local())).send().await;
             asked.is_ok_and(|answer| answer.status().is_success()).then_some(())
         })
         .await;
@@ -174,7 +188,12 @@ impl Bastion {
         within("the bastion stops", self.0.tasks.wait()).await;
     }
 
-    /// `http://127.0.0.1:port`.
+    /// Where people reach it, whatever lies between it and its agents.
+    pub fn local(&self) -> String {
+        self.0.config.server.listen.to_string()
+    }
+
+    /// `http://127.0.0.1:port`, as it is published.
     pub fn url(&self) -> String {
         self.0.config.public_origin()
     }
@@ -396,7 +415,7 @@ impl Actor {
     /// A request with the actor's credential, as the bastion's own page or a program would send it.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let bastion = self.bastion();
-        let request = bastion.http().request(method, format!("{}/api/v1{path}", bastion.url()));
+        let request = bastion.http().request(method, format!("http://{}/api/v1{path}", bastion.local()));
         match &self.credential {
             Credential::None => request,
             Credential::Login(cookie) => {

@@ -12,6 +12,7 @@ mod crash;
 mod databases;
 mod disk;
 mod door;
+mod flaky;
 mod heartbeat;
 mod input;
 mod people;

@@ -1,6 +1,6 @@
 //! Clients of terminal sockets: a framed browser, a plain one, and an agent's relay made by hand.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -36,7 +36,16 @@ impl Socket {
         path: &str,
         headers: &[(&str, String)],
     ) -> Result<Self, (u16, Value)> {
-        let url = format!("{}/api/v1{path}", bastion.config().ws_base());
+        Self::dial_by(bastion.config().server.listen, path, headers).await
+    }
+
+    /// Dials the bastion through something else that listens.
+    pub async fn dial_by(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, String)],
+    ) -> Result<Self, (u16, Value)> {
+        let url = format!("ws://{address}/api/v1{path}");
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             let name = tokio_tungstenite::tungstenite::http::HeaderName::try_from(*name).unwrap();
@@ -164,7 +173,8 @@ pub struct Terminal {
     /// Bytes the bastion says it left out.
     pub skipped: u64,
     redrawing: bool,
-    exit: Option<(Option<i32>, Option<String>)>,
+    /// The shell's exit code and signal, if it said.
+    pub exit: Option<(Option<i32>, Option<String>)>,
 }
 
 impl Actor {
@@ -184,9 +194,8 @@ impl Actor {
     /// Comes back to a session with so many bytes of its output, `mode` as the API says it.
     pub async fn back(&self, session: &str, mode: &str, have: u64) -> Result<Terminal, Closed> {
         let answer = self.get(&format!("/sessions/{session}/reattach?mode={mode}")).await.expect(200);
-        let mut socket = dial_framed(self, answer["token"].as_str().unwrap()).await.unwrap();
-        socket.frame(Frame::Control(Control::Hello { have })).await;
-        Ok(Terminal { received: have, acked: have, ..Terminal::of_greeted(socket).await? })
+        let socket = dial_framed(self, answer["token"].as_str().unwrap()).await.unwrap();
+        Terminal::greet_with(socket, have).await
     }
 
     /// Waits until a session of one's own stands so.
@@ -208,9 +217,14 @@ pub fn url_encoded(text: &str) -> String {
 
 impl Terminal {
     /// Says hello and waits until both ends are there.
-    pub async fn greet(mut socket: Socket) -> Result<Self, Closed> {
-        socket.frame(Frame::Control(Control::Hello { have: 0 })).await;
-        Self::of_greeted(socket).await
+    pub async fn greet(socket: Socket) -> Result<Self, Closed> {
+        Self::greet_with(socket, 0).await
+    }
+
+    /// Says hello with so many bytes of output, and waits until both ends are there.
+    pub async fn greet_with(mut socket: Socket, have: u64) -> Result<Self, Closed> {
+        socket.frame(Frame::Control(Control::Hello { have })).await;
+        Ok(Self { received: have, acked: have, ..Self::of_greeted(socket).await? })
     }
 
     /// Waits until both ends are there, hello having been said.
@@ -305,10 +319,14 @@ impl Terminal {
 
     /// Reads until the output holds `text`.
     pub async fn until(&mut self, text: &str) {
-        while !contains(&self.output, text.as_bytes()) {
+        // Of much output only what is new is looked at.
+        let mut looked_at = 0;
+        while !contains(&self.output[looked_at..], text.as_bytes()) {
+            looked_at = self.output.len().saturating_sub(text.len());
             if let Err(closed) = self.step().await {
                 panic!("{closed:?} before {text:?}: {:?}", self.shown());
             }
+            looked_at = looked_at.min(self.output.len());
         }
     }
 

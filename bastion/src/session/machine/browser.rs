@@ -102,8 +102,9 @@ impl Machine {
         }
         // Who was away must not miss a warning.
         self.warned = false;
-        let replayed = self.lost_up_to <= have && have <= self.output && self.output - have <= REPLAY;
-        if !replayed {
+        // One that stands where output was lost may show what is not recorded: it gets what is.
+        let after_loss = self.lost_up_to == 0 || have > self.lost_up_to;
+        if !(after_loss && have <= self.output && self.output - have <= REPLAY) {
             return self.draw(actions);
         }
         (browser.stage, browser.acked) = (Stage::Live, have);
