@@ -363,6 +363,22 @@ async fn a_bastion_that_stays_away_is_given_up_after_its_grace_and_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_exit_that_was_told_to_a_lost_socket_waits_as_long_for_the_next() {
+    let mut bastion = begin(Shell::Echo, None).await;
+    bastion.type_at(0, b"\x04").await;
+    bastion.until(is_exit).await;
+    bastion.refuse(503);
+    bastion.cut();
+    // Longer than a bastion may take that was told.
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    bastion.refuse(0);
+    bastion.resume(0).await;
+    bastion.until(is_exit).await;
+    bastion.close(close::EXIT).await;
+    assert_eq!(bastion.parting().await, Parting::Closed(close::EXIT));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bastion_that_takes_a_relay_and_says_nothing_is_dialled_again() {
     let mut bastion = begin(Shell::Echo, None).await;
     bastion.cut();
