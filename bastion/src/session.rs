@@ -2,7 +2,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use openapi::frames::{Control, Frame};
+use bytes::Bytes;
+use openapi::frames::{Control, Frame, MAX_DATA};
 use recordings::{
     Exit as RecordedExit, Header, Kind, Live, LiveError, Recorder, RecorderError, Spool, SpoolError,
 };
@@ -378,7 +379,7 @@ impl Session {
             }
         };
         let Some(kinds) = replayed else { return false };
-        kinds.into_iter().filter_map(shown).for_each(|frame| browser.push(frame));
+        kinds.into_iter().flat_map(shown).for_each(|frame| browser.push(frame));
         true
     }
 
@@ -515,12 +516,23 @@ fn recorded(action: &Action) -> Option<Kind> {
 }
 
 /// What a browser is shown of a recording.
-fn shown(kind: Kind) -> Option<Frame> {
+pub fn shown(kind: Kind) -> Vec<Frame> {
     match kind {
-        Kind::Output { offset, bytes } => Some(Frame::Data { offset, bytes }),
-        Kind::Resize { offset, cols, rows } => Some(Frame::Resized { offset, cols, rows }),
-        Kind::Input { .. } | Kind::Marker(_) | Kind::Gap { .. } | Kind::Exit(_) => None,
+        Kind::Output { offset, bytes } => pieces(offset, bytes).collect(),
+        Kind::Resize { offset, cols, rows } => vec![Frame::Resized { offset, cols, rows }],
+        Kind::Exit(exit) => vec![Frame::Control(Control::Exit { code: exit.code, signal: exit.signal })],
+        Kind::Input { .. } | Kind::Marker(_) | Kind::Gap { .. } => Vec::new(),
     }
+}
+
+/// Output in pieces that fit their frames: what is read back may be longer.
+fn pieces(mut offset: u64, mut bytes: Bytes) -> impl Iterator<Item = Frame> {
+    std::iter::from_fn(move || {
+        let piece = bytes.split_to(bytes.len().min(MAX_DATA));
+        let frame = Frame::Data { offset, bytes: piece.clone() };
+        offset += piece.len() as u64;
+        (!piece.is_empty()).then_some(frame)
+    })
 }
 
 fn is_output(action: &Action) -> bool {

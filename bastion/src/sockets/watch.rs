@@ -13,7 +13,7 @@ use tokio::{
 use super::{BROWSER, FIRST, pump};
 use crate::{
     hub::{Attached, Watch},
-    session::{Close, Event, INBOX, Message, Outbox, Reason},
+    session::{Close, Event, INBOX, Message, Outbox, Reason, shown},
 };
 
 /// Shows a session to a watcher until either is done.
@@ -149,20 +149,12 @@ impl Watcher {
     }
 
     fn event(&mut self, kind: Kind) {
-        match kind {
-            Kind::Output { offset, bytes } => {
-                self.sent = offset + bytes.len() as u64;
-                self.outbox.push(Frame::Data { offset, bytes });
-            }
-            Kind::Resize { offset, cols, rows } => {
-                self.size = Some((cols, rows));
-                self.outbox.push(Frame::Resized { offset, cols, rows });
-            }
-            Kind::Exit(exit) => {
-                self.outbox.push(Frame::Control(Control::Exit { code: exit.code, signal: exit.signal }));
-            }
-            Kind::Input { .. } | Kind::Marker(_) | Kind::Gap { .. } => {}
+        match &kind {
+            Kind::Output { offset, bytes } => self.sent = offset + bytes.len() as u64,
+            Kind::Resize { cols, rows, .. } => self.size = Some((*cols, *rows)),
+            Kind::Input { .. } | Kind::Marker(_) | Kind::Gap { .. } | Kind::Exit(_) => {}
         }
+        shown(kind).into_iter().for_each(|frame| self.outbox.push(frame));
     }
 }
 

@@ -8,7 +8,7 @@ use openapi::frames::{Control, Frame};
 use serde_json::json;
 
 use crate::{
-    harness::{Bastion, world},
+    harness::{Bastion, eventually, world},
     recordings::{output_of, stored_cast},
     terminals::{Socket, dial_framed},
 };
@@ -55,6 +55,25 @@ async fn a_new_page_gets_a_short_session_again_and_a_long_one_as_a_screen() {
         screen.contains("300000") && screen.contains("long-42") && !screen.contains("short-42"),
         "{screen}"
     );
+}
+
+#[tokio::test]
+async fn much_that_was_missed_comes_in_frames_and_no_faster_than_it_is_acknowledged() {
+    let (_bastion, alice, _) = world(Shell::Login).await;
+    let mut terminal = alice.run("web-1", "read go; seq 100000; echo all; read end").await;
+    terminal.type_in("go\n").await;
+    let session = terminal.session.clone();
+    terminal.socket.leave().await;
+    alice.until_status(&session, "detached").await;
+    let recorded = || async { output_of(&alice.get(&format!("/recordings/{session}/cast")).await.text()) };
+    eventually("all of it is recorded", async || recorded().await.contains("all").then_some(())).await;
+    let mut terminal = alice.back(&session, "control", 0).await.unwrap();
+    // A window's worth comes unacknowledged, and then nothing but pings.
+    while !matches!(terminal.take().await.unwrap(), Frame::Control(Control::Ping)) {}
+    assert!((200_000..=262_144).contains(&terminal.received), "{}", terminal.received);
+    terminal.acknowledge().await;
+    terminal.until("all").await;
+    assert_eq!((terminal.screen.is_none(), terminal.shown()), (true, recorded().await));
 }
 
 #[tokio::test]
