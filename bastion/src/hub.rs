@@ -232,7 +232,7 @@ impl Hub {
             recording: since(row.started_at.unwrap_or(row.created_at)),
         };
         let parts = self.parts(row, &obligations, header);
-        let (session, doors) = Session::resumed(parts, recorder, ages, ended);
+        let (session, doors) = Session::resumed(parts, recorder, &ages, ended);
         self.live_on(row, session, doors, ending, (Relay::Lost, None));
     }
 

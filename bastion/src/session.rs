@@ -1,35 +1,32 @@
 //! One live terminal: record, then show. Receives what happened, asks the machine, does what it says.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openapi::frames::{Control, Frame, MAX_DATA};
-use recordings::{
-    Exit as RecordedExit, Header, Kind, Live, LiveError, Recorder, RecorderError, Spool, SpoolError,
-};
-use serde_json::json;
+use recordings::{Exit as RecordedExit, Header, Kind, Live, Recorder, RecorderError, Spool, SpoolError};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+mod drawing;
 mod machine;
 mod outbox;
 mod reason;
+mod row;
 
 pub use machine::{Event, Terms, restarting};
 pub use outbox::{Close, Next, Outbox};
 pub use reason::Reason;
+pub use row::end_row;
 
 use crate::{
     clock::Clock,
-    db::{
-        Db, DbError,
-        audit::{Actor, Entry},
-        recordings as rows, sessions,
-    },
+    db::{Db, DbError, recordings as rows},
 };
+use drawing::{Drawer, Drawn};
 use machine::{Action, FAREWELL, Machine, Screen, Status};
 use reason::Exit;
 
@@ -39,11 +36,6 @@ pub const INBOX: usize = 64;
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
 /// Messages taken at once, so that what came together is recorded in one write.
 const BATCH: usize = 32;
-/// Journal bytes after which the screen is drawn on ahead of need, so that drawing it when asked is quick.
-const DRAW_AHEAD: u64 = 4 << 20;
-/// Drawing ahead rests this many times as long as it worked: a flood must not cost a processor twice.
-const REST: u32 = 9;
-
 /// Why a session could not be recorded.
 #[derive(Debug, thiserror::Error)]
 enum RecordError {
@@ -70,14 +62,6 @@ pub enum Message {
     Event(Event),
 }
 
-/// Work on the screen, one at a time: for a browser, or ahead of need.
-type Drawing = Pin<Box<dyn Future<Output = Drawn> + Send + Sync>>;
-
-enum Drawn {
-    For(u32, Result<recordings::Redraw, LiveError>),
-    Ahead(Result<u64, LiveError>),
-}
-
 /// A session's task.
 pub struct Session {
     machine: Machine,
@@ -89,11 +73,7 @@ pub struct Session {
     recorder: Option<Recorder>,
     /// The recording, for whoever follows it.
     live: watch::Sender<Option<Live>>,
-    drawing: Option<Drawing>,
-    /// A browser that waits for its screen.
-    wants_screen: Option<u32>,
-    drawn_at: Instant,
-    draw_ahead_from: Instant,
+    drawer: Drawer,
     status: watch::Sender<Option<Status>>,
     header: Header,
     /// When this start of the bastion took the session up, and how long it had lived by then.
@@ -151,7 +131,7 @@ impl Session {
     pub fn resumed(
         parts: Parts,
         recorder: Recorder,
-        ages: Ages,
+        ages: &Ages,
         ending: watch::Receiver<Option<Reason>>,
     ) -> (Self, Doors) {
         let (cols, rows) = recorder.size();
@@ -181,10 +161,7 @@ impl Session {
             relay: None,
             recorder: None,
             live,
-            drawing: None,
-            wants_screen: None,
-            drawn_at: now,
-            draw_ahead_from: now,
+            drawer: Drawer::new(),
             status: watch::channel(None).0,
             header: parts.header,
             taken_up: now,
@@ -201,8 +178,8 @@ impl Session {
 
     /// Runs the session to its end; `shutdown` hands it over to the next start.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let statuses =
-            keep_status(self.db.clone(), self.header.facts.session.clone(), self.status.subscribe());
+        let (db, session) = (self.db.clone(), self.header.facts.session.clone());
+        let statuses = row::keep_status(&db, &session, self.status.subscribe());
         tokio::select! {
             () = self.live_on(shutdown) => {}
             () = statuses => {}
@@ -250,25 +227,18 @@ impl Session {
 
     /// Waits for messages, the next deadline, a screen or the end of the bastion.
     async fn receive(&mut self, batch: &mut Vec<Message>, shutdown: &CancellationToken) {
-        self.draw_next();
+        let look_again = self.drawer.begin(self.recorder.as_ref().map(Recorder::live));
         let deadline = self.machine.next_deadline().map(|at| self.taken_up + at.saturating_sub(self.age));
-        let look_again = self.is_behind().then_some(self.draw_ahead_from);
         let tick = async {
             match [deadline, look_again].into_iter().flatten().min() {
                 Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let drawing = async {
-            match &mut self.drawing {
-                Some(drawing) => drawing.await,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         };
         tokio::select! {
             ending = asked_to_end(&mut self.ending) => batch.push(Message::Event(Event::End(ending))),
             () = shutdown.cancelled() => batch.push(Message::Event(Event::HandOver)),
-            drawn = drawing => self.on_drawn(drawn, batch),
+            drawn = self.drawer.done() => self.on_drawn(drawn, batch),
             _ = self.inbox.recv_many(batch, BATCH) => {}
             () = tick => batch.push(Message::Event(Event::Tick)),
         }
@@ -342,7 +312,7 @@ impl Session {
             | Action::Replay { .. } => {}
             Action::ToBrowser(frame) => push(self.browser.as_ref(), frame),
             Action::ToRelay(frame) => push(self.relay.as_ref(), frame),
-            Action::Draw(socket) => self.wants_screen = Some(socket),
+            Action::Draw(socket) => self.drawer.want(socket),
             Action::DropBrowser(close) => {
                 if let Some(browser) = self.browser.take() {
                     browser.close([], close, Instant::now());
@@ -383,30 +353,7 @@ impl Session {
         true
     }
 
-    /// Begins to draw the screen if somebody waits for it, or if drawing has fallen far behind.
-    fn draw_next(&mut self) {
-        if self.drawing.is_some() {
-            return;
-        }
-        let Some(live) = self.recorder.as_ref().map(Recorder::live) else { return };
-        if let Some(socket) = self.wants_screen.take() {
-            self.drawing = Some(Box::pin(async move { Drawn::For(socket, live.screen().await) }));
-        } else if self.is_behind() && Instant::now() >= self.draw_ahead_from {
-            self.drawing = Some(Box::pin(async move { Drawn::Ahead(live.advance(DRAW_AHEAD).await) }));
-        } else {
-            return;
-        }
-        self.drawn_at = Instant::now();
-    }
-
-    fn is_behind(&self) -> bool {
-        self.drawing.is_none()
-            && self.recorder.as_ref().is_some_and(|recorder| recorder.live().behind() > DRAW_AHEAD)
-    }
-
     fn on_drawn(&mut self, drawn: Drawn, batch: &mut Vec<Message>) {
-        self.drawing = None;
-        self.draw_ahead_from = Instant::now() + self.drawn_at.elapsed() * REST;
         match drawn {
             Drawn::For(socket, Ok(redraw)) => {
                 let recordings::Redraw { offset, cols, rows, bytes, .. } = redraw;
@@ -461,32 +408,8 @@ impl Session {
         if let Some(outbox) = &self.relay {
             outbox.close([], relay, now);
         }
-        self.write_end(reason, exit).await;
-    }
-
-    /// Tries until the database has taken it: a slot must not stay taken.
-    async fn write_end(&self, reason: Reason, exit: Option<Exit>) {
-        let id = &self.header.facts.session;
-        let exit = exit.unwrap_or_default();
-        let end = sessions::End {
-            status: reason.status(),
-            reason: reason.as_str(),
-            exit_code: exit.code.map(i64::from),
-            exit_signal: exit.signal,
-        };
-        let mut pause = Duration::from_millis(100);
-        loop {
-            let now = self.clock.millis();
-            let entry = Entry::new(now, Actor::System, "session.end")
-                .on("session", id)
-                .with(json!({"reason": end.reason, "user": self.owner}));
-            match self.db.end_session(id, end.clone(), now, entry).await {
-                Ok(_) => return,
-                Err(error) => tracing::warn!(session = id, %error, "the end is not written yet"),
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
-        }
+        let session = &self.header.facts.session;
+        row::write_end(&self.db, &self.clock, session, &self.owner, reason, exit.unwrap_or_default()).await;
     }
 }
 
@@ -545,42 +468,11 @@ fn push(outbox: Option<&Arc<Outbox>>, frame: Frame) {
     }
 }
 
-/// Writes where the session stands whenever that changes, the newest only. Returns when nobody will change it.
-async fn keep_status(db: Db, session: String, mut status: watch::Receiver<Option<Status>>) {
-    while status.changed().await.is_ok() {
-        let Some(now) = *status.borrow_and_update() else { continue };
-        let mut pause = Duration::from_millis(100);
-        while let Err(error) = db.set_session_status(&session, now.as_str()).await {
-            tracing::warn!(session, %error, "where the session stands is not written yet");
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(5));
-            if status.has_changed().unwrap_or(true) {
-                break;
-            }
-        }
-    }
-    std::future::pending().await
-}
-
-/// Ends a session that lives by its row only: its task is gone, as after a crash.
-pub async fn end_row(db: &Db, clock: &Clock, session: &str, reason: Reason) -> Result<(), DbError> {
-    let now = clock.millis();
-    let end = sessions::End {
-        status: reason.status(),
-        reason: reason.as_str(),
-        exit_code: None,
-        exit_signal: None,
-    };
-    let entry = Entry::new(now, Actor::System, "session.end").on("session", session);
-    db.end_session(session, end, now, entry).await?;
-    Ok(())
-}
-
 async fn asked_to_end(ending: &mut watch::Receiver<Option<Reason>>) -> Reason {
     let asked = ending.wait_for(Option::is_some).await.map(|reason| *reason);
     match asked {
         Ok(reason) => reason.unwrap_or(Reason::Error),
         // Nobody is left who could.
-        Err(_) => std::future::pending().await,
+        Err(_) => pending().await,
     }
 }

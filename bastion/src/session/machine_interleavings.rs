@@ -304,9 +304,9 @@ impl World {
             Step::AcknowledgeOld(count) if self.browser.ready => {
                 self.browser.outgoing.push_back(Frame::Ack(count.min(self.browser.shown)));
             }
-            Step::FromAgent(count) => self.from_agent(count),
+            Step::FromAgent(count) => self.agent_says(count),
             Step::ToAgent(count) => self.deliver_to_agent(count),
-            Step::FromBrowser(count) => self.from_browser(count),
+            Step::FromBrowser(count) => self.browser_says(count),
             Step::ToBrowser(count) => self.deliver_to_browser(count),
             Step::Draw => self.draw(),
             Step::CutAgent => {
@@ -334,7 +334,7 @@ impl World {
         }
     }
 
-    fn from_agent(&mut self, count: usize) {
+    fn agent_says(&mut self, count: usize) {
         for _ in 0..count {
             let Some(link) = self.agent.link else { return };
             let Some(frame) = self.agent.outgoing.pop_front() else { return };
@@ -349,7 +349,7 @@ impl World {
         }
     }
 
-    fn from_browser(&mut self, count: usize) {
+    fn browser_says(&mut self, count: usize) {
         for _ in 0..count {
             let Some(link) = self.browser.link else { return };
             let Some(frame) = self.browser.outgoing.pop_front() else { return };
@@ -399,7 +399,7 @@ proptest! {
     fn any_interleaving_shows_and_records_every_byte_once(steps in proptest::collection::vec(step(), 0..120)) {
         let mut world = World::new();
         // The shell is there before anything is lost: what never began is not gone on with.
-        world.from_agent(1);
+        world.agent_says(1);
         for step in &steps {
             world.take(step);
         }
