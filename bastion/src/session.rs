@@ -315,12 +315,12 @@ impl Session {
             Action::Draw(socket) => self.drawer.want(socket),
             Action::DropBrowser(close) => {
                 if let Some(browser) = self.browser.take() {
-                    browser.close([], close, Instant::now());
+                    browser.dismiss(close);
                 }
             }
             Action::DropRelay(close) => {
                 if let Some(relay) = self.relay.take() {
-                    relay.close([], close, Instant::now());
+                    relay.dismiss(close);
                 }
             }
             Action::BrowserEnding => {
@@ -376,9 +376,8 @@ impl Session {
     fn hand_over(&mut self) {
         self.inbox.close();
         self.recorder = None;
-        let now = Instant::now();
         for outbox in [&self.browser, &self.relay].into_iter().flatten() {
-            outbox.close([], restarting(), now);
+            outbox.dismiss(restarting());
         }
     }
 

@@ -212,6 +212,18 @@ impl Outbox {
         self.ready.notify_one();
     }
 
+    /// Closes at once; what waits is not sent, and not said to be skipped: who comes back gets it then.
+    pub fn dismiss(&self, close: Close) {
+        let mut queue = self.lock();
+        if queue.close.is_none() {
+            queue.data.clear();
+            queue.data_bytes = 0;
+            queue.close = Some((close, Instant::now()));
+        }
+        drop(queue);
+        self.ready.notify_one();
+    }
+
     /// The browser has taken output up to `offset`.
     pub fn acknowledged(&self, offset: u64) {
         let mut queue = self.lock();
@@ -390,6 +402,29 @@ mod tests {
         outbox.push(Frame::Control(ready.clone()));
         assert_eq!(outbox.next().await, Next::Frame(Frame::Control(ready)));
         assert_eq!(outbox.next().await, Next::Frame(data(0, 3)));
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_may_come_back_is_told_of_nothing_skipped() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 10));
+        outbox.dismiss(Close::new(1012, "restarting"));
+        assert_eq!(outbox.next().await, Next::Close(Close::new(1012, "restarting")));
+    }
+
+    #[tokio::test]
+    async fn a_browser_is_sent_no_more_than_its_window_until_it_acknowledges() {
+        let outbox = Outbox::for_browser();
+        let ready = Control::Ready { session_id: "s".into(), cols: 80, rows: 24, input: 0 };
+        outbox.push(Frame::Control(ready.clone()));
+        for nth in 0..20 {
+            outbox.push(data((1 << 30) + nth * 32_768, 32_768));
+        }
+        assert_eq!(outbox.try_next(), Some(Next::Frame(Frame::Control(ready))));
+        let sent = || std::iter::from_fn(|| outbox.try_next()).count();
+        assert_eq!(sent(), 8);
+        outbox.acknowledged((1 << 30) + 32_768);
+        assert_eq!(sent(), 1);
     }
 
     #[tokio::test]

@@ -169,7 +169,7 @@ async fn a_ticket_for_coming_back_opens_one_socket() {
 #[tokio::test]
 async fn a_browser_is_warned_of_a_deadline_before_it_comes() {
     let demand = |document: &mut serde_json::Value| {
-        document["policies"][0]["obligations"] = json!({"max_duration": "62s"})
+        document["policies"][0]["obligations"] = json!({"max_duration": "62s"});
     };
     let (_bastion, alice, _) = crate::authorize::ruled(Shell::Echo, demand).await;
     let mut terminal = alice.open("web-1").await;
