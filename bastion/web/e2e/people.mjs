@@ -23,13 +23,14 @@ export async function openBrowser(url) {
     };
   });
   const complaints = [];
-  context.on('page', (page) => {
+  const opened = async () => {
+    const page = await context.newPage();
     page.on('pageerror', (error) => complaints.push(String(error)));
     page.on('console', (message) => {
       if (/Content Security Policy/i.test(message.text())) complaints.push(message.text());
     });
-  });
-  const opened = async () => new Person(await context.newPage());
+    return new Person(page);
+  };
   return { page: await opened(), another: opened, complaints, close: () => browser.close() };
 }
 

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as data from './fixtures.mjs';
-import { live, terminal } from './shells.mjs';
+import { live, primary, terminal } from './shells.mjs';
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
@@ -75,7 +75,10 @@ function answer(request, url, state, body) {
   if (state.mood === 'slow') return ['hang'];
   if (state.mood === 'error') return problem(503, 'unavailable', 'The database does not answer', 'It is tried again by itself; running terminals are not affected.');
   const list = (items) => [200, page(state.mood === 'empty' ? [] : items)];
-  if (method === 'DELETE') return [204];
+  if (method === 'DELETE') {
+    if (kind === 'sessions') primary.end();
+    return [204];
+  }
   switch (kind) {
     case 'assets':
       if (rest === 'tty') return authorize(request, id);
@@ -94,6 +97,7 @@ function answer(request, url, state, body) {
       return problem(409, 'already_decided', 'Already decided', 'Someone else decided on this application a moment ago.');
     case 'sessions':
       if (rest === 'reattach') return reattach(request, url, state);
+      if (primary.status) Object.assign(data.sessions[0], { status: primary.status, end_reason: primary.status === 'closed' ? 'closed' : null });
       return id ? [200, find(data.sessions, 'id', id)] : list(data.sessions.filter((s) => s.status === (url.searchParams.get('state') || s.status)));
     case 'recordings':
       if (rest === 'cast') return [200, id === '0190f004' ? 'this is no cast' : data.cast()];
@@ -123,7 +127,8 @@ function authorize(request, id) {
 function reattach(request, url, state) {
   if (state.expired) return problem(401, 'unauthenticated', 'Sign in first');
   if (state.mood === 'away') return problem(503, 'unavailable', 'The database does not answer', 'It is tried again by itself.');
-  if (state.end_reason) return [409, { title: 'The session is over', status: 409, code: 'ended', detail: '', end_reason: state.end_reason }];
+  const end_reason = state.end_reason || (primary.status === 'closed' && 'closed');
+  if (end_reason) return [409, { title: 'The session is over', status: 409, code: 'ended', detail: '', end_reason }];
   const token = url.searchParams.get('mode') === 'watch' ? 'watch' : 'control';
   return [200, { token, ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
 }

@@ -9,8 +9,21 @@ import { upgrade } from './websocket.mjs';
 const ENV = { PATH: process.env.PATH, HOME: '/tmp', LANG: 'C.UTF-8', TERM: 'xterm-256color', PS1: '\\[\\e[1;32m\\]admin@web-1\\[\\e[0m\\]:\\[\\e[1;34m\\]\\w\\[\\e[0m\\]$ ' };
 let current = null;
 
-/** The socket the page has now, for a test to cut: `cut(code)`. */
-export const primary = { cut: (code, reason = '') => current?.owner?.close(code, reason), closing: (reason, seconds) => current?.owner?.control({ type: 'closing', reason, in_seconds: seconds }) };
+let begun = false;
+
+/** The session there is, and the socket the page has to it, to be cut or warned. */
+export const primary = {
+  get status() {
+    if (!begun) return null;
+    return current ? (current.owner ? 'active' : 'detached') : 'closed';
+  },
+  cut: (code, reason = '') => current?.owner?.close(code, reason),
+  closing: (reason, seconds) => current?.owner?.control({ type: 'closing', reason, in_seconds: seconds }),
+  end() {
+    current?.child.kill('SIGHUP');
+    current = null;
+  },
+};
 
 function begin() {
   const directory = mkdtempSync(join(tmpdir(), 'castellan-mock-'));
@@ -85,6 +98,7 @@ export function terminal(request, socket) {
     if (fresh || !current) {
       current?.child.kill('SIGHUP');
       current = begin();
+      begun = true;
     }
     shell = current;
     // The size asked for at once must find the terminal there.
