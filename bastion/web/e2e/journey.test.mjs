@@ -172,6 +172,128 @@ test('an admin approves a second agent in the API reference and opens a terminal
     await person.runs('echo second-$((20 + 3))');
     await person.sees(/second-23/);
     await person.shot('terminal-second');
+    await person.runs('exit');
+    await person.ended();
+  });
+});
+
+test('a terminal outlives its socket, its page and its tab', { timeout: 240_000 }, async (t) => {
+  let session;
+  const id = () => person.page.locator('.pane:not([hidden]) [data-session]').getAttribute('data-session');
+
+  await t.test('with its socket cut it comes back by itself, and what was typed meanwhile arrives once', async () => {
+    await person.openTerminal(await person.host('Online'));
+    await person.runs('clear; echo kept-$((6 * 7))');
+    await person.sees(/^kept-42/m);
+    session = await id();
+    // No try may succeed before the keys are typed.
+    await person.page.route('**/reattach?*', (route) => route.abort());
+    await person.cut();
+    await person.page.getByText('Reconnecting…').waitFor();
+    await person.shot('terminal-reconnecting');
+    await person.runs('echo typed-$((1 + 1))-away');
+    await person.page.unroute('**/reattach?*');
+    await person.connected();
+    await person.sees(/typed-2-away/);
+    const screen = await person.screen();
+    assert.equal(screen.match(/typed-2-away/g).length, 1, screen);
+    assert.equal(screen.match(/^kept-42/gm).length, 1, screen);
+    assert.equal(await id(), session);
+    await person.page.getByText('Reconnecting…').waitFor({ state: 'detached' });
+  });
+
+  await t.test('what it wrote while nobody was connected is there afterwards', async () => {
+    await person.page.route('**/reattach?*', (route) => route.abort());
+    await person.runs('clear; (sleep 1; echo meanwhile-$((8 * 8))) & wait');
+    await person.cut();
+    await person.page.getByText('Reconnecting…').waitFor();
+    await person.page.waitForTimeout(2000);
+    assert.doesNotMatch(await person.screen(), /^meanwhile-64/m);
+    await person.page.unroute('**/reattach?*');
+    await person.sees(/^meanwhile-64/m);
+  });
+
+  await t.test('a reloaded page shows the same screen', async () => {
+    await person.runs('clear; echo before-$((9 * 9)); echo 城堡');
+    await person.sees(/^before-81\s*\n城堡/m);
+    const before = (await person.screen()).trimEnd();
+    await person.page.reload();
+    await person.connected();
+    await person.sees(/^before-81\s*\n城堡/m);
+    assert.equal((await person.screen()).trimEnd(), before);
+    assert.equal(await id(), session);
+    await person.runs('echo after-$((3 * 9))');
+    await person.sees(/^after-27/m);
+  });
+
+  let second;
+  await t.test('another page takes it over, and the first one says so', async () => {
+    second = await browser.another();
+    await second.page.goto(`/terminal?session=${session}`);
+    await second.connected();
+    await second.sees(/^after-27/m);
+    assert.match(await person.ended(), /Opened elsewhere/);
+    await person.shot('terminal-elsewhere');
+    await second.runs('echo second-$((4 * 4))');
+    await second.sees(/^second-16/m);
+  });
+
+  await t.test('the first page watches, sees all, and types nothing', async () => {
+    await person.page.getByRole('button', { name: 'Watch', exact: true }).click();
+    await person.connected();
+    await person.page.getByText('Watching, read only.').waitFor();
+    await person.sees(/^second-16/m);
+    await second.page.getByTitle('1 other is watching').waitFor();
+    await person.runs('echo never-$((5 * 5))');
+    await second.runs('echo watched-$((2 * 9))');
+    await person.sees(/^watched-18/m);
+    assert.doesNotMatch(await second.screen(), /never/);
+    await person.shot('terminal-watching');
+  });
+
+  await t.test('the first page takes it back', async () => {
+    await person.page.getByRole('button', { name: 'Take control' }).click();
+    await person.page.getByText('Watching, read only.').waitFor({ state: 'detached' });
+    await person.connected();
+    await person.runs('echo mine-$((7 * 7))');
+    await person.sees(/^mine-49/m);
+    assert.match(await second.ended(), /Opened elsewhere/);
+  });
+
+  await t.test('the player follows it live', async () => {
+    await second.page.goto(`/recordings/${session}?live`);
+    const shown = (words) =>
+      second.page.waitForFunction((text) => document.querySelector('.ap-term-text')?.textContent?.includes(text), words, { polling: 50, timeout: 30_000 });
+    await shown('mine-49');
+    await person.runs('echo followed-$((6 * 6))');
+    await shown('followed-36');
+    await second.shot('live');
+  });
+
+  await t.test('a closed tab may leave it running, to be opened again from the list', async () => {
+    await person.page.getByRole('button', { name: /^Close the terminal on/ }).click();
+    await person.page.getByRole('button', { name: 'Leave it running' }).click();
+    await person.page.getByText('No terminal is open').waitFor();
+    await person.page.goto('/sessions');
+    const row = person.page.getByRole('row').filter({ has: person.page.locator(`a[href="/terminal?session=${session}"]`) });
+    await row.getByText('running, no browser').waitFor();
+    await person.shot('sessions-detached');
+    await row.getByRole('link', { name: 'Open' }).click();
+    await person.connected();
+    await person.sees(/^followed-36/m);
+    assert.equal(await id(), session);
+  });
+
+  await t.test('or end it, and whoever follows is told', async () => {
+    await person.page.getByRole('button', { name: /^Close the terminal on/ }).click();
+    await person.page.getByRole('button', { name: 'End the session' }).click();
+    await person.page.getByText('No terminal is open').waitFor();
+    await second.page.getByRole('heading', { name: 'The session ended' }).waitFor({ timeout: 15_000 });
+    const ended = await person.page.request.get(`/api/v1/sessions/${session}`).then((answer) => answer.json());
+    assert.equal(ended.status, 'closed');
+    await second.page.goto(`/terminal?session=${session}`);
+    assert.match(await second.ended(), /The session was ended/);
+    await second.page.close();
   });
 });
 

@@ -12,13 +12,26 @@ export async function openBrowser(url) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, baseURL: url });
   // With screen reader support on, the terminal's text is in the document, whichever way it is drawn.
   await context.addInitScript(() => localStorage.setItem('castellan.terminal', JSON.stringify({ screenReader: true })));
-  const page = await context.newPage();
-  const complaints = [];
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    if (/Content Security Policy/i.test(message.text())) complaints.push(message.text());
+  // The page's sockets, for a test to cut; closing one from here looks like a network that went away.
+  await context.addInitScript(() => {
+    window.sockets = [];
+    window.WebSocket = class extends WebSocket {
+      constructor(...given) {
+        super(...given);
+        window.sockets.push(this);
+      }
+    };
   });
-  return { page: new Person(page), complaints, close: () => browser.close() };
+  const complaints = [];
+  const opened = async () => {
+    const page = await context.newPage();
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('console', (message) => {
+      if (/Content Security Policy/i.test(message.text())) complaints.push(message.text());
+    });
+    return new Person(page);
+  };
+  return { page: await opened(), another: opened, complaints, close: () => browser.close() };
 }
 
 class Person {
@@ -53,6 +66,18 @@ class Person {
     await this.#shown('[data-phase="open"]');
     await this.sees(/[$#%>]/);
     return Math.round(performance.now() - clicked);
+  }
+
+  /** Cuts every socket this page has. */
+  cut() {
+    return this.page.evaluate(() => {
+      for (const socket of window.sockets) socket.close();
+    });
+  }
+
+  /** Until the terminal that is shown is connected, for the first time or again. */
+  connected() {
+    return this.#shown('[data-phase="open"]');
   }
 
   async #shown(selector) {

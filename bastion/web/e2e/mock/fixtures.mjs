@@ -100,6 +100,8 @@ const session = (id, user, hostname, status, started, length, extra = {}) => ({
 export const sessions = [
   session('0190f001', 'admin', 'web-1', 'active', 340, null),
   session('0190f002', 'mira', 'db-primary.internal.example.org', 'detached', 5200, null),
+  session('0190f006', 'admin', 'web-2', 'detached', 7200, null, { command: 'make -j8 world' }),
+  session('0190f007', 'jürgen', 'storage-3', 'resuming', 610, null),
   session('0190f003', 'admin', 'web-2', 'closed', 9000, 1284),
   session('0190f004', 'mira', 'web-1', 'closed', 86000, 42, { exit_code: 130, command: 'journalctl -fu nginx' }),
   session('0190f005', 'jürgen', 'storage-3', 'error', 190000, 20, { end_reason: 'host_gone', exit_code: null }),
@@ -121,9 +123,9 @@ const recording = (s, state, extra = {}) => ({
 });
 export const recordings = [
   recording(sessions[0], 'recording', { size: null, plain_size: null, sha256: null }),
-  recording(sessions[2], 'stored'),
-  recording(sessions[3], 'uploading', { size: null }),
-  recording(sessions[4], 'failed', { reason: 'The disk was full.', size: null, plain_size: 0, sha256: null }),
+  recording(sessions[4], 'stored'),
+  recording(sessions[5], 'uploading', { size: null }),
+  recording(sessions[6], 'failed', { reason: 'The disk was full.', size: null, plain_size: 0, sha256: null }),
 ];
 
 export const users = [

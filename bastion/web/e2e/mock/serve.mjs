@@ -1,14 +1,11 @@
 // A stand-in for the bastion, to look at the pages without one: the built files under the bastion's CSPs, invented data
 // and a real shell behind the terminal socket. No part of it is shipped. MOCK=empty|error|slow shows those states.
-import { execFile, spawn } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as data from './fixtures.mjs';
-import { upgrade } from './websocket.mjs';
+import { live, primary, terminal } from './shells.mjs';
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
@@ -20,9 +17,10 @@ const page = (items) => ({ items, next_cursor: null });
 const find = (list, key, id) => list.find((item) => item[key] === id);
 
 export function start({ mood = '', port = 0, signedIn = true } = {}) {
-  const state = { mood, signedIn };
+  // `end_reason`: what a reattach is told; `expired`: it is told to sign in.
+  const state = { mood, signedIn, end_reason: '', expired: false };
   const server = createServer((request, response) => handle(request, response, state));
-  server.on('upgrade', (request, socket) => terminal(request, socket));
+  server.on('upgrade', (request, socket) => (request.url.endsWith('/live') ? live(request, socket) : terminal(request, socket)));
   return new Promise((resolve) => {
     server.listen(port, '127.0.0.1', () => resolve({ url: `http://127.0.0.1:${server.address().port}`, state, close: () => server.close() }));
   });
@@ -68,6 +66,7 @@ function answer(request, url, state, body) {
   if (path === '/login') {
     if (body.password !== 'correct horse') return problem(401, 'bad_credentials', 'Wrong user name or password');
     state.signedIn = true;
+    state.expired = false;
     return [200, data.me];
   }
   if (path === '/logout') state.signedIn = false;
@@ -76,7 +75,10 @@ function answer(request, url, state, body) {
   if (state.mood === 'slow') return ['hang'];
   if (state.mood === 'error') return problem(503, 'unavailable', 'The database does not answer', 'It is tried again by itself; running terminals are not affected.');
   const list = (items) => [200, page(state.mood === 'empty' ? [] : items)];
-  if (method === 'DELETE') return [204];
+  if (method === 'DELETE') {
+    if (kind === 'sessions') primary.end();
+    return [204];
+  }
   switch (kind) {
     case 'assets':
       if (rest === 'tty') return authorize(request, id);
@@ -94,7 +96,9 @@ function answer(request, url, state, body) {
     case 'reject':
       return problem(409, 'already_decided', 'Already decided', 'Someone else decided on this application a moment ago.');
     case 'sessions':
-      return id ? [200, find(data.sessions, 'id', id)] : list(data.sessions.filter((s) => s.status.includes(url.searchParams.get('state') ?? '')));
+      if (rest === 'reattach') return reattach(request, url, state);
+      if (primary.status) Object.assign(data.sessions[0], { status: primary.status, end_reason: primary.status === 'closed' ? 'closed' : null });
+      return id ? [200, find(data.sessions, 'id', id)] : list(data.sessions.filter((s) => s.status === (url.searchParams.get('state') || s.status)));
     case 'recordings':
       if (rest === 'cast') return [200, id === '0190f004' ? 'this is no cast' : data.cast()];
       if (id) return find(data.recordings, 'session_id', id) ? [200, find(data.recordings, 'session_id', id)] : problem(404, 'not_found', 'No such recording');
@@ -117,63 +121,16 @@ function authorize(request, id) {
   if (!asset) return problem(404, 'not_available', 'Not available');
   if (asset.access.effect === 'deny') return problem(403, asset.access.code, 'Not now', asset.access.detail ?? '');
   if (asset.access.effect === 'challenge') return [202, { status: 'waiting', request_id: 'q-1' }];
-  return [200, { token: 'mock', ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
+  return [200, { token: 'new', ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
 }
 
-/** The framed protocol with a shell on a pseudo-terminal of `script`, whose size `stty` sets from outside. */
-function terminal(request, socket) {
-  const directory = mkdtempSync(join(tmpdir(), 'castellan-mock-'));
-  let shell = null;
-  let sent = 0;
-  let taken = 0;
-  const frame = (type, ...parts) => ws.send(Buffer.concat([Buffer.from([type]), ...parts]));
-  const u64 = (n) => {
-    const b = Buffer.alloc(8);
-    b.writeBigUInt64BE(BigInt(n));
-    return b;
-  };
-  const control = (value) => frame(3, Buffer.from(JSON.stringify(value)));
-  const ws = upgrade(request, socket, 'castellan.tty.v1', {
-    message(bytes) {
-      if (bytes[0] === 3 && JSON.parse(bytes.subarray(1)).type === 'hello') setTimeout(open, Number(process.env.MOCK_DELAY ?? 300));
-      else if (bytes[0] === 2) resize(bytes.readUInt16BE(1), bytes.readUInt16BE(3));
-      else if (bytes[0] === 0) {
-        taken += bytes.length - 9;
-        shell?.stdin.write(bytes.subarray(9));
-        frame(1, u64(taken));
-      }
-    },
-    closed: () => shell?.kill('SIGHUP'),
-  });
-
-  function resize(cols, rows) {
-    const tty = join(directory, 'tty');
-    execFile('sh', ['-c', `stty -F "$(cat ${tty})" cols ${cols} rows ${rows}`], () => {});
-  }
-
-  function open() {
-    const env = { PATH: process.env.PATH, HOME: '/tmp', LANG: 'C.UTF-8', TERM: 'xterm-256color', PS1: '\\[\\e[1;32m\\]admin@web-1\\[\\e[0m\\]:\\[\\e[1;34m\\]\\w\\[\\e[0m\\]$ ' };
-    shell = spawn('script', ['-qefc', `tty > ${directory}/tty; exec bash --norc`, '/dev/null'], { env, cwd: '/' });
-    // The size asked for at once must find the terminal there.
-    let ready = false;
-    setTimeout(() => {
-      control({ type: 'ready', session_id: '0190f003', cols: 80, rows: 24, input: 0 });
-      ready = true;
-    }, 150);
-    shell.stdout.on('data', (bytes) => {
-      if (!ready) return void setTimeout(() => shell.stdout.emit('data', bytes), 50);
-      for (let at = 0; at < bytes.length; at += 32768) {
-        const piece = bytes.subarray(at, at + 32768);
-        frame(0, u64(sent), piece);
-        sent += piece.length;
-      }
-    });
-    shell.on('exit', (code) => {
-      control({ type: 'exit', code, signal: null });
-      ws.close(1000, '');
-    });
-    if (process.env.MOCK_CLOSING) control({ type: 'closing', reason: 'Terminals on this host end at 18:00.', in_seconds: 240 });
-  }
+function reattach(request, url, state) {
+  if (state.expired) return problem(401, 'unauthenticated', 'Sign in first');
+  if (state.mood === 'away') return problem(503, 'unavailable', 'The database does not answer', 'It is tried again by itself.');
+  const end_reason = state.end_reason || (primary.status === 'closed' && 'closed');
+  if (end_reason) return [409, { title: 'The session is over', status: 409, code: 'ended', detail: '', end_reason }];
+  const token = url.searchParams.get('mode') === 'watch' ? 'watch' : 'control';
+  return [200, { token, ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
 }
 
 const SPEC = {

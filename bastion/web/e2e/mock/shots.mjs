@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import { ARGS, EXECUTABLE } from '../browser.mjs';
 import { start } from './serve.mjs';
+import { primary } from './shells.mjs';
 
 const OUT = process.env.CASTELLAN_SHOTS ?? '/tmp/castellan-shots';
 const ONLY = process.argv.slice(2);
@@ -12,6 +13,26 @@ const SIZES = { wide: { width: 1280, height: 800 }, narrow: { width: 390, height
 const click = (selector) => async (page) => {
   await page.click(selector);
   await page.waitForTimeout(400);
+};
+const opened = async (page) => {
+  await page.waitForSelector('[data-phase="open"]');
+  await page.keyboard.type('ls --color /; echo 你好\n');
+  await page.waitForTimeout(700);
+};
+/** A second page of the same user, which takes the terminal or watches it. */
+async function other(page, mode) {
+  const second = await page.context().newPage();
+  await second.goto(new URL(`/terminal?session=0190f001&mode=${mode}`, page.url()).href);
+  await second.waitForSelector('[data-phase="open"]');
+  await page.bringToFront();
+  await page.waitForTimeout(400);
+  return second;
+}
+const lost = (set) => async (page) => {
+  await opened(page);
+  set();
+  primary.cut(1012);
+  await page.waitForTimeout(6000);
 };
 const VIEWS = {
   login: { path: '/login', signedOut: true },
@@ -52,6 +73,36 @@ const VIEWS = {
   'terminal-refused': { path: '/terminal?asset=0190a1b2-0006' },
   'terminal-approval': { path: '/terminal?asset=0190a1b2-0003' },
   'terminal-none': { path: '/terminal' },
+  'terminal-lost': { path: '/terminal?asset=0190a1b2-0001', act: lost(() => (mock.state.mood = 'away')) },
+  'terminal-signed-out': { path: '/terminal?asset=0190a1b2-0001', act: lost(() => (mock.state.expired = true)) },
+  'terminal-ended-away': { path: '/terminal?asset=0190a1b2-0001', act: lost(() => (mock.state.end_reason = 'detached')) },
+  'terminal-back': { path: '/terminal?asset=0190a1b2-0001', act: lost(() => {}) },
+  'terminal-reloaded': {
+    path: '/terminal?asset=0190a1b2-0001',
+    act: async (page) => {
+      await opened(page);
+      await page.reload();
+      await page.waitForSelector('[data-phase="open"]');
+    },
+  },
+  'terminal-taken': { path: '/terminal?asset=0190a1b2-0001', act: async (page) => void (await opened(page), await other(page, 'control')) },
+  'terminal-watched': { path: '/terminal?asset=0190a1b2-0001', act: async (page) => void (await opened(page), await other(page, 'watch')) },
+  'terminal-watching': { path: '/terminal?asset=0190a1b2-0001', act: async (page) => {
+    await opened(page);
+    await (await other(page, 'watch')).close();
+    await page.goto(new URL('/terminal?session=0190f001&mode=watch', page.url()).href);
+    await page.waitForSelector('[data-phase="open"]');
+  } },
+  'terminal-closing': { path: '/terminal?asset=0190a1b2-0001', act: async (page) => {
+    await opened(page);
+    primary.closing('idle', 42);
+    await page.waitForTimeout(300);
+  } },
+  'terminal-close': { path: '/terminal?asset=0190a1b2-0001', act: async (page) => {
+    await opened(page);
+    await page.click('.tab .close');
+  } },
+  live: { path: '/recordings/0190f002?live', act: (page) => page.waitForTimeout(2500) },
   'terminal-settings': { path: '/terminal?asset=0190a1b2-0001', act: click('[aria-label="Font and colours"]') },
   'terminal-paste': {
     path: '/terminal?asset=0190a1b2-0001',
@@ -106,11 +157,10 @@ const mock = await start();
 const browser = await chromium.launch({ executablePath: EXECUTABLE, args: ARGS });
 for (const [name, view] of Object.entries(VIEWS)) {
   if (ONLY.length && !ONLY.some((only) => name === only || name.startsWith(`${only}-`))) continue;
-  mock.state.mood = view.mood ?? '';
   for (const [size, viewport] of Object.entries(SIZES)) {
     if (view.narrow && size !== 'narrow') continue;
     for (const colorScheme of ['light', 'dark']) {
-      mock.state.signedIn = !view.signedOut;
+      Object.assign(mock.state, { mood: view.mood ?? '', signedIn: !view.signedOut, expired: false, end_reason: '' });
       const context = await browser.newContext({ viewport, colorScheme, hasTouch: size === 'narrow', isMobile: size === 'narrow' });
       const page = await context.newPage();
       page.on('console', (message) => ['error', 'warning'].includes(message.type()) && console.log(`${name} ${size}: ${message.text().slice(0, 300)}`));

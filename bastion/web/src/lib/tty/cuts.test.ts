@@ -14,7 +14,6 @@ function dice(seed: number): () => number {
 
 /** The bastion's side of one session: a stream with its last bytes kept, the input it took, a socket that may be cut. */
 class Bastion {
-  static readonly KEPT = 64;
   static readonly WINDOW = 48;
   output = '';
   input = '';
@@ -25,7 +24,11 @@ class Bastion {
   #acked = 0;
   readonly #to: Connection;
 
-  constructor(connection: Connection) {
+  /** `kept`: how many of the last bytes of output it can repeat. */
+  constructor(
+    connection: Connection,
+    readonly kept: number,
+  ) {
     this.#to = connection;
   }
 
@@ -72,7 +75,7 @@ class Bastion {
     this.#greeted = true;
     this.#say({ type: 'control', control: { type: 'ready', session_id: 's', cols: 80, rows: 24, input: this.input.length } });
     this.#sent = this.#acked = have;
-    if (this.output.length - have <= Bastion.KEPT) return;
+    if (this.output.length - have <= this.kept) return;
     const at = this.output.length;
     this.screens.push(at);
     this.#say({ type: 'screen', offset: at, last: false, bytes: text('[') });
@@ -96,7 +99,7 @@ describe.each(Array.from({ length: 60 }, (_, seed) => seed + 1))('cuts at random
     const clock = new FakeClock();
     const page = new Shown();
     const connection = new Connection(page, clock, { cols: 80, rows: 24 });
-    const bastion = new Bastion(connection);
+    const bastion = new Bastion(connection, seed % 2 ? 64 : 600);
     let typed = '';
     bastion.dial();
     for (let step = 0; step < 400; step += 1) {
