@@ -134,9 +134,8 @@ impl Session {
         ages: &Ages,
         ending: watch::Receiver<Option<Reason>>,
     ) -> (Self, Doors) {
-        let (cols, rows) = recorder.size();
-        let terms = Terms { cols, rows, ..parts.terms.clone() };
-        let machine = Machine::resumed(terms, recorder.output_offset(), ages.session);
+        let (terms, output) = (parts.terms.clone(), recorder.output_offset());
+        let machine = Machine::resumed(terms, recorder.size(), output, ages.session);
         let (mut session, doors) = Self::made(parts, machine, ages.session, ending);
         session.recorded = recorder.last_at().max(ages.recording);
         session.live.send_replace(Some(recorder.live()));

@@ -123,6 +123,10 @@ pub enum Control {
         rows: u16,
         /// Input bytes taken so far: the browser's next DATA starts here.
         input: u64,
+        /// Output bytes printed so far: what comes from before here is a repetition, and what it asks of the
+        /// terminal must not be answered.
+        #[serde(default)]
+        output: u64,
     },
     /// The shell ended; its last output follows.
     Exiting,

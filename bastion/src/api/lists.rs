@@ -37,11 +37,13 @@ pub fn sessions(
     from: Option<&str>,
     to: Option<&str>,
 ) -> Result<Filter, ApiError> {
-    const STATES: [&str; 6] = ["connecting", "active", "detached", "resuming", "closed", "error"];
+    const STATES: [&str; 7] = ["live", "connecting", "active", "detached", "resuming", "closed", "error"];
     if state.as_deref().is_some_and(|state| !STATES.contains(&state)) {
         return Err(ApiError::invalid_field("state", format!("must be one of {}", STATES.join(", "))));
     }
-    Ok(Filter { user: owner, asset, status: state, from: instant("from", from)?, to: instant("to", to)? })
+    let live = state.as_deref() == Some("live");
+    let status = state.filter(|_| !live);
+    Ok(Filter { user: owner, asset, live, status, from: instant("from", from)?, to: instant("to", to)? })
 }
 
 /// Declares the published type of a list.

@@ -93,7 +93,7 @@ pub struct Sessions;
 impl Sessions {
     /// List sessions
     ///
-    /// One's own; all for admins and auditors.
+    /// One's own; all for admins and auditors. `state` is a status, or `live` for all that have not ended.
     #[oai(path = "/sessions", method = "get")]
     async fn list(
         &self,

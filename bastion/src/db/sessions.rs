@@ -67,6 +67,8 @@ pub struct Filter {
     pub user: Option<String>,
     /// On this asset.
     pub asset: Option<String>,
+    /// Not ended.
+    pub live: bool,
     /// In this status.
     pub status: Option<String>,
     /// Created at or after, UTC milliseconds.
@@ -106,6 +108,9 @@ impl Db {
         }
         if let Some(asset) = &filter.asset {
             query = query.filter(Column::AssetId.eq(asset));
+        }
+        if filter.live {
+            query = query.filter(Column::EndedAt.is_null());
         }
         if let Some(status) = &filter.status {
             query = query.filter(Column::Status.eq(status));

@@ -24,7 +24,7 @@ pub use deadlines::FAREWELL;
 use input::Input;
 use relay::Relay;
 
-/// What the session must keep to, and its size.
+/// What the session must keep to, and its size when it began.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The session's id.
@@ -261,13 +261,14 @@ impl Machine {
 
     /// A session that an earlier start of the bastion left at `now`: `output` bytes are recorded, both its ends
     /// are gone. What was typed before is the agent's to say.
-    pub fn resumed(terms: Terms, output: u64, now: Duration) -> Self {
+    pub fn resumed(terms: Terms, size: (u16, u16), output: u64, now: Duration) -> Self {
         Self {
             now,
             phase: Phase::Active,
             told: Status::Resuming,
             detached_since: now,
             relay: Relay::Gone { since: now },
+            size,
             output,
             relay_acked: output,
             input: Input::unknown(),

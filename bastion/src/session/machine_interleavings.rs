@@ -146,7 +146,7 @@ struct World {
     to_agent: VecDeque<Frame>,
     to_browser: VecDeque<Frame>,
     /// A browser that waits for its screen.
-    drawing: Option<u32>,
+    drawing: Option<(u32, u64)>,
     sockets: u32,
 }
 
@@ -241,7 +241,8 @@ impl World {
                         self.to_browser.push_back(frame);
                     }
                 }
-                Action::Draw(socket) => self.drawing = Some(socket),
+                // The stream goes on while it is drawn.
+                Action::Draw(socket) => self.drawing = Some((socket, self.journal.output)),
                 Action::DropBrowser(_) => self.lose_browser(),
                 Action::DropRelay(_) => self.to_agent.clear(),
                 Action::Finish { reason, browser, relay, .. } => {
@@ -287,7 +288,7 @@ impl World {
         self.drawing = None;
         let floor = self.journal.gaps.last().map_or(0, |(_, end)| *end);
         self.journal.output = self.journal.output.saturating_sub(lost).max(floor);
-        self.machine = Machine::resumed(terms(), self.journal.output, Duration::ZERO);
+        self.machine = Machine::resumed(terms(), (80, 24), self.journal.output, Duration::ZERO);
     }
 
     fn take(&mut self, step: &Step) {
@@ -365,8 +366,7 @@ impl World {
     }
 
     fn draw(&mut self) {
-        if let Some(socket) = self.drawing.take() {
-            let offset = self.journal.output;
+        if let Some((socket, offset)) = self.drawing.take() {
             let bytes = Bytes::from(offset.to_be_bytes().to_vec());
             self.on(Event::Drawn(socket, Screen { offset, cols: 80, rows: 24, bytes }));
         }

@@ -298,7 +298,7 @@ fn what_was_typed_while_the_agent_was_away_reaches_it_once() {
 
 #[test]
 fn output_lost_to_a_power_cut_is_marked_and_the_browser_gets_a_screen() {
-    let mut machine = Machine::resumed(terms(), 100, Duration::ZERO);
+    let mut machine = Machine::resumed(terms(), (80, 24), 100, Duration::ZERO);
     machine.on(Event::BrowserHere { socket: B, plain: false, read_only: false }, Duration::ZERO);
     machine.on(Event::Browser(B, control(Control::Hello { have: 100 })), Duration::ZERO);
     let actions = machine.on(Event::RelayHere { socket: R, resumes: true }, Duration::ZERO);
@@ -322,6 +322,22 @@ fn output_lost_to_a_power_cut_is_marked_and_the_browser_gets_a_screen() {
 }
 
 #[test]
+fn a_browser_that_waits_for_its_screen_holds_the_agent_back() {
+    let mut machine = active(terms());
+    machine.on(Event::Relay(R, data(0, b"abc")), Duration::ZERO);
+    machine.on(Event::BrowserHere { socket: 7, plain: false, read_only: false }, Duration::ZERO);
+    machine.on(Event::Browser(7, control(Control::Hello { have: 99 })), Duration::ZERO);
+    let actions = machine.on(Event::Relay(R, data(3, b"def")), Duration::ZERO);
+    assert!(
+        matches!(&actions[..], [Action::RecordOutput { .. }]),
+        "neither shown nor acknowledged: {actions:?}"
+    );
+    let screen = Screen { offset: 3, cols: 80, rows: 24, bytes: Bytes::new() };
+    let actions = machine.on(Event::Drawn(7, screen), Duration::ZERO);
+    assert_eq!(actions.last(), Some(&Action::Replay { socket: 7, from: 3, to: 6 }));
+}
+
+#[test]
 fn a_newer_relay_replaces_the_one_before() {
     let mut machine = active(terms());
     let actions = machine.on(Event::RelayHere { socket: 9, resumes: true }, Duration::ZERO);
@@ -335,7 +351,7 @@ fn a_newer_relay_replaces_the_one_before() {
 #[test]
 fn a_hello_before_what_is_recorded_or_beyond_belief_breaks_the_protocol() {
     for have in [99, 100 + (1 << 40) + 1, u64::MAX] {
-        let mut machine = Machine::resumed(terms(), 100, Duration::ZERO);
+        let mut machine = Machine::resumed(terms(), (80, 24), 100, Duration::ZERO);
         machine.on(Event::RelayHere { socket: R, resumes: true }, Duration::ZERO);
         let actions = machine.on(Event::Relay(R, control(Control::Hello { have })), Duration::ZERO);
         assert_eq!(ended(&actions).map(|ended| (ended.0, ended.2)), Some((Reason::Error, 4400)));
@@ -354,7 +370,8 @@ fn a_bastion_that_stops_hands_over_what_is_recorded_and_ends_what_is_not() {
 #[test]
 fn a_session_that_is_taken_up_keeps_its_longest_time() {
     let longest = Some(Duration::from_secs(100));
-    let machine = Machine::resumed(Terms { max_duration: longest, ..terms() }, 0, Duration::from_secs(70));
+    let machine =
+        Machine::resumed(Terms { max_duration: longest, ..terms() }, (80, 24), 0, Duration::from_secs(70));
     assert_eq!(machine.next_deadline(), Some(Duration::from_secs(40)), "the warning is due");
 }
 

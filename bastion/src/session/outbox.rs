@@ -398,7 +398,7 @@ mod tests {
         let outbox = Outbox::for_browser();
         outbox.push(data(0, 3));
         assert_eq!(outbox.try_next(), None);
-        let ready = Control::Ready { session_id: "s".into(), cols: 80, rows: 24, input: 0 };
+        let ready = Control::Ready { session_id: "s".into(), cols: 80, rows: 24, input: 0, output: 0 };
         outbox.push(Frame::Control(ready.clone()));
         assert_eq!(outbox.next().await, Next::Frame(Frame::Control(ready)));
         assert_eq!(outbox.next().await, Next::Frame(data(0, 3)));
@@ -415,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_browser_is_sent_no_more_than_its_window_until_it_acknowledges() {
         let outbox = Outbox::for_browser();
-        let ready = Control::Ready { session_id: "s".into(), cols: 80, rows: 24, input: 0 };
+        let ready = Control::Ready { session_id: "s".into(), cols: 80, rows: 24, input: 0, output: 0 };
         outbox.push(Frame::Control(ready.clone()));
         for nth in 0..20 {
             outbox.push(data((1 << 30) + nth * 32_768, 32_768));

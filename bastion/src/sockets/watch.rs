@@ -131,6 +131,7 @@ impl Watcher {
                 cols,
                 rows,
                 input: 0,
+                output: offset,
             })),
             Some(before) if before != (cols, rows) => {
                 self.outbox.push(Frame::Resized { offset, cols, rows });

@@ -230,7 +230,7 @@ impl Terminal {
     /// Waits until both ends are there, hello having been said.
     pub async fn of_greeted(mut socket: Socket) -> Result<Self, Closed> {
         let first = socket.next_frame().await?;
-        let Frame::Control(Control::Ready { session_id, cols, rows, input }) = first else {
+        let Frame::Control(Control::Ready { session_id, cols, rows, input, .. }) = first else {
             panic!("the first message must be ready: {first:?}");
         };
         Ok(Self {

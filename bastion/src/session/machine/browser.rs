@@ -91,9 +91,13 @@ impl Machine {
         let Some(browser) = self.browser.as_mut().filter(|_| self.relay.is_ready()) else { return };
         let Stage::Greeted { have } = browser.stage else { return };
         let ((cols, rows), socket) = (self.size, browser.socket);
-        let ready =
-            Control::Ready { session_id: self.terms.id.clone(), cols, rows, input: self.input.taken() };
-        actions.push(Action::ToBrowser(control(ready)));
+        actions.push(Action::ToBrowser(control(Control::Ready {
+            session_id: self.terms.id.clone(),
+            cols,
+            rows,
+            input: self.input.taken(),
+            output: self.output,
+        })));
         if self.peers > 0 {
             actions.push(Action::ToBrowser(control(Control::Peers { count: self.peers })));
         }
@@ -109,6 +113,11 @@ impl Machine {
         }
         (browser.stage, browser.acked) = (Stage::Live, have);
         if have < self.output {
+            if have == 0 {
+                // The sizes that follow change this one.
+                let (cols, rows) = (self.terms.cols, self.terms.rows);
+                actions.push(Action::ToBrowser(Frame::Resized { offset: 0, cols, rows }));
+            }
             actions.push(Action::Replay { socket, from: have, to: self.output });
         }
         self.acknowledge(actions);

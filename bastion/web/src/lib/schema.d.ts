@@ -2754,7 +2754,7 @@ export interface paths {
         };
         /**
          * List sessions
-         * @description One's own; all for admins and auditors.
+         * @description One's own; all for admins and auditors. `state` is a status, or `live` for all that have not ended.
          */
         get: {
             parameters: {
@@ -4325,6 +4325,11 @@ export interface components {
             interval: number;
             /** @description Sessions that the agent must end. */
             terminate: string[];
+            /**
+             * Format: uint64
+             * @description Seconds that a session waits for its agent after their socket is lost; absent: 60.
+             */
+            resume_grace?: number;
         };
         /**
          * LoginRequest

@@ -141,6 +141,14 @@ export class Screen {
     });
   }
 
+  /** Takes the size for which what follows was printed, until `redrawn`. */
+  borrow(cols: number, rows: number): void {
+    this.#inTurn(() => {
+      this.#borrowed = true;
+      this.#terminal.resize(cols, rows);
+    });
+  }
+
   redrawn(): void {
     this.#inTurn(() => {
       this.#borrowed = false;

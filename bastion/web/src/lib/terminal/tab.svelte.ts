@@ -239,6 +239,7 @@ export class Tab {
           this.screen?.write(bytes, parsed, repeated);
         },
         cleared: (cols, rows) => this.screen?.clear(cols, rows),
+        replayed: (cols, rows) => this.screen?.borrow(cols, rows),
         redrawn: () => this.screen?.redrawn(),
         resized: (cols, rows) => {
           if (this.mode === 'watch') this.screen?.keep({ cols, rows });

@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ACK_BYTES, ACK_MS, Connection, SILENCE_MS } from './connection';
 import { FakeClock, FakeTransport, Page, control, data, message, ready, text } from './fakes';
-import { QUIET_MS, REPLAY_BYTES, REPLAY_MS } from './replay';
 
 let clock: FakeClock;
 let page: Page;
@@ -296,40 +295,31 @@ describe('what repeats the past', () => {
     expect(page.repeated).toBe('');
   });
 
-  it('is what comes at once after coming back, and every screen; not what comes after a pause', () => {
+  it('is what was printed before this socket was ready, and every screen', () => {
     open();
     connection.closed(1006, '');
     connection.attach(new FakeTransport());
-    connection.message(ready());
+    connection.message(ready(0, 2));
     connection.message(data(0, 'a'));
-    clock.pass(QUIET_MS - 1);
     connection.message(data(1, 'b'));
-    clock.pass(QUIET_MS);
     connection.message(data(2, 'c'));
-    connection.message(data(3, 'd'));
     connection.message(message({ type: 'screen', offset: 4, last: true, bytes: text('S') }));
     connection.message(data(4, 'e'));
-    expect(page.shown).toBe('abcdSe');
+    expect(page.shown).toBe('abcSe');
     expect(page.repeated).toBe('abS');
   });
 
-  it('ends though output never pauses: by bytes, or by time', () => {
-    const resumed = () => {
-      page = new Page();
-      connection = new Connection(page, clock, null, { resumed: true });
-      connection.attach(new FakeTransport());
-      connection.message(ready());
-    };
-    resumed();
-    for (let at = 0; at <= REPLAY_BYTES; at += 32_768) connection.message(data(at, '.'.repeat(32_768)));
-    expect(page.shown.length - page.repeated.length).toBe(32_768);
-    resumed();
-    const step = QUIET_MS / 2;
-    for (let at = 0; at <= Math.ceil(REPLAY_MS / step); at += 1) {
-      connection.message(data(at, '.'));
-      clock.pass(step);
-    }
-    expect(page.shown.length - page.repeated.length).toBe(1);
+  it('is shown in the size it was printed for, then the terminal has its own again', () => {
+    connection = new Connection(page, clock, { cols: 100, rows: 30 }, { resumed: true });
+    connection.attach(socket);
+    connection.message(ready(0, 2));
+    connection.message(message({ type: 'resized', offset: 0, cols: 80, rows: 24 }));
+    connection.message(data(0, 'a'));
+    expect(page.redraws).toBe(0);
+    connection.message(data(1, 'b'));
+    expect(page.redraws).toBe(1);
+    connection.message(message({ type: 'resized', offset: 2, cols: 100, rows: 30 }));
+    expect(page.sizes).toEqual(['replay 80x24', '100x30']);
   });
 });
 

@@ -5,7 +5,6 @@
 import { type Ending, type Exit, ending } from './close';
 import { type Control, type Frame, FrameError, decode, encode, validSize } from './frames';
 import { InputQueue } from './input';
-import { Replay } from './replay';
 
 /** Parsed bytes after which an ACK is due at once. */
 export const ACK_BYTES = 32 * 1024;
@@ -33,7 +32,9 @@ export interface Listener {
   output(bytes: Uint8Array, parsed: () => void, repeated: boolean): void;
   /** The terminal starts afresh, in this size: a redrawn screen follows as output. */
   cleared(cols: number, rows: number): void;
-  /** All of the redrawn screen has been given. */
+  /** What follows is repeated, and was printed for this size; `redrawn` comes when it has all been given. */
+  replayed(cols: number, rows: number): void;
+  /** All of the redrawn screen, or of what was repeated, has been given. */
   redrawn(): void;
   /** The host's terminal has this size from here on. */
   resized(cols: number, rows: number): void;
@@ -71,7 +72,9 @@ export class Connection {
   #hostSize: Size = { cols: 80, rows: 24 };
   /** Whether the session has been attached to before, by this page or an earlier one. */
   #known: boolean;
-  #replay: Replay | null = null;
+  /** Output before this offset was printed before this socket came, and is repeated. */
+  #repeatedUpTo = 0;
+  #borrowing = false;
   #heard = 0;
   #input = new InputQueue();
   #received = 0;
@@ -169,7 +172,8 @@ export class Connection {
           return this.#violated(`output at ${frame.offset} does not continue ${this.#received}`);
         }
         this.#received += frame.bytes.length;
-        return this.#show(frame.bytes, this.#received, this.#replay?.covers(frame.bytes.length, this.#clock.now()) ?? false);
+        this.#show(frame.bytes, this.#received, frame.offset < this.#repeatedUpTo);
+        return this.#caughtUp();
       case 'screen':
         return this.#redraw(frame.offset, frame.last, frame.bytes);
       case 'ack':
@@ -177,6 +181,11 @@ export class Connection {
         return this.#pump();
       case 'resized':
         this.#hostSize = { cols: frame.cols, rows: frame.rows };
+        if (!this.#watching && this.#received < this.#repeatedUpTo) {
+          // What follows was printed for this size.
+          this.#borrowing = true;
+          return this.#listener.replayed(frame.cols, frame.rows);
+        }
         return this.#listener.resized(frame.cols, frame.rows);
       case 'resize':
         return this.#violated('a resize from the bastion');
@@ -215,7 +224,7 @@ export class Connection {
     }
     this.phase = 'open';
     this.#hostSize = { cols: Number(cols), rows: Number(rows) };
-    this.#replay = this.#known ? new Replay(this.#clock.now()) : null;
+    this.#repeatedUpTo = this.#known ? Number(control.output) || 0 : 0;
     this.#known = true;
     const stale = this.#input.restart(Number(input), this.#clock.now());
     this.#listener.ready({ id, ...this.#hostSize });
@@ -224,6 +233,14 @@ export class Connection {
     if (size && !this.#watching && (size.cols !== cols || size.rows !== rows)) this.#send({ type: 'resize', ...size });
     this.#pump();
     this.#acknowledgeSoon();
+    this.#caughtUp();
+  }
+
+  /** What was missing has come: the terminal has its own size again. */
+  #caughtUp(): void {
+    if (!this.#borrowing || this.#received < this.#repeatedUpTo) return;
+    this.#borrowing = false;
+    this.#listener.redrawn();
   }
 
   /** The stream goes on from a redrawn screen, which may stand before or after what this page has seen. */
@@ -236,7 +253,9 @@ export class Connection {
     this.#received = this.#parsed = offset;
     this.#acknowledged = Math.min(this.#acknowledged, offset);
     this.#show(bytes, offset, true);
-    if (last) this.#listener.redrawn();
+    if (!last) return;
+    this.#borrowing = false;
+    this.#listener.redrawn();
   }
 
   #show(bytes: Uint8Array, upTo: number, repeated: boolean): void {

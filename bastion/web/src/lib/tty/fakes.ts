@@ -57,6 +57,7 @@ export class Page implements Listener {
     if (repeated) this.repeated += text;
     this.unparsed.push(parsed);
   };
+  replayed = (cols: number, rows: number) => void this.sizes.push(`replay ${cols}x${rows}`);
   cleared = (cols: number, rows: number) => {
     this.clears += 1;
     this.sizes.push(`clear ${cols}x${rows}`);
@@ -76,4 +77,4 @@ export const text = (value: string) => new TextEncoder().encode(value);
 export const message = (frame: Frame) => encode(frame).buffer;
 export const data = (offset: number, value: string) => message({ type: 'data', offset, bytes: text(value) });
 export const control = (value: { type: string; [key: string]: unknown }) => message({ type: 'control', control: value });
-export const ready = (input = 0) => control({ type: 'ready', session_id: 's-1', cols: 80, rows: 24, input });
+export const ready = (input = 0, output = 0) => control({ type: 'ready', session_id: 's-1', cols: 80, rows: 24, input, output });
