@@ -148,7 +148,7 @@ async fn one(place: &impl Place, file: &Path, expected: u64, store: Option<&Hous
         line.next().await.expect("all of the file");
     }
     let (took, (server_then, agent_then)) = (began.elapsed(), cpu());
-    line.to_the_end().await;
+    line.ended().await;
     assert_eq!(line.received, expected, "no more than the terminal shows by itself");
     let shown = line.received as f64;
     let after = match store {
