@@ -132,7 +132,7 @@ impl Line {
     }
 
     /// Reads to the end.
-    pub async fn to_the_end(&mut self) {
+    pub async fn ended(&mut self) {
         while self.next().await.is_some() {}
     }
 

@@ -77,7 +77,7 @@ async fn beside(place: &impl Place, line: &mut Line, keys: usize) -> Vec<Duratio
     for _ in 0..NEIGHBOURS {
         let mut neighbour = place.run(&command).await;
         neighbour.until(".").await;
-        tasks.spawn(over.clone().run_until_cancelled_owned(async move { neighbour.to_the_end().await }));
+        tasks.spawn(over.clone().run_until_cancelled_owned(async move { neighbour.ended().await }));
     }
     sleep(Duration::from_secs(1)).await;
     let mut took = Vec::with_capacity(keys);

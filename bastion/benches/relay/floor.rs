@@ -88,6 +88,7 @@ pub async fn relay(folder: Option<PathBuf>) {
 
 async fn greet(stream: TcpStream) -> (String, Socket) {
     let mut path = String::new();
+    #[allow(clippy::result_large_err, reason = "tungstenite's own shape")]
     let see = |request: &server::Request, response: server::Response| {
         request.uri().path().clone_into(&mut path);
         Ok(response)

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -11,6 +11,9 @@ use crate::{
     harness::{Actor, Bastion, eventually},
     process::{Process, bytes_below},
 };
+
+/// The most that the policy lets be open.
+const MOST_SESSIONS: u32 = 10_000;
 
 /// How the bastion records.
 #[derive(Clone, Copy)]
@@ -71,6 +74,7 @@ impl House {
         command.args(["run", "--hostname", "web-1", "--server", &bastion.url(), "--state-dir"]).arg(state);
         let agent = Process::start(command.env("RUST_LOG", "error"));
         let asset = enrolled(&root, &alice).await;
+        make_room(&root).await;
         Self { server, agent, asset, alice, bastion }
     }
 
@@ -102,6 +106,18 @@ async fn enrolled(root: &Actor, alice: &Actor) -> String {
     })
     .await;
     asset
+}
+
+/// As many sessions at once as a section wants; they are counted all the same.
+async fn make_room(root: &Actor) {
+    let mut document = root.get("/policies/active").await.expect(200)["document"].clone();
+    for guard in document["guardrails"].as_array_mut().unwrap() {
+        if guard["kind"] == "concurrency" {
+            guard["config"] = json!({"per_user": MOST_SESSIONS, "per_asset": MOST_SESSIONS});
+        }
+    }
+    let made = root.post("/policies", json!({"document": document, "comment": "room"})).await.expect(201);
+    root.post(&format!("/policies/{}/activate", made["version"]), Value::Null).await.expect(200);
 }
 
 fn write_settings(bastion: &Bastion, settings: Settings) -> PathBuf {

@@ -27,7 +27,7 @@ pub async fn measure() {
     // A process's first session costs it what no other does.
     let mut first = house.run("exec sleep 1000").await;
     let (tasks, over) = (TaskTracker::new(), CancellationToken::new());
-    tasks.spawn(over.clone().run_until_cancelled_owned(async move { first.to_the_end().await }));
+    tasks.spawn(over.clone().run_until_cancelled_owned(async move { first.ended().await }));
     sleep(Duration::from_secs(1)).await;
     let before = (house.server().pss(), house.agent().pss());
     let began = Instant::now();
@@ -37,7 +37,7 @@ pub async fn measure() {
         for mut line in futures_util::future::join_all(batch).await {
             line.next().await.unwrap();
             left -= 1;
-            tasks.spawn(over.clone().run_until_cancelled_owned(async move { line.to_the_end().await }));
+            tasks.spawn(over.clone().run_until_cancelled_owned(async move { line.ended().await }));
         }
     }
     let opened = began.elapsed();

@@ -40,6 +40,6 @@ async fn open(place: &impl Place) -> Duration {
     line.next().await.unwrap();
     let took = clicked.elapsed();
     line.type_in("exit\r").await;
-    line.to_the_end().await;
+    line.ended().await;
     took
 }

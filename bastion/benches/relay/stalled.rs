@@ -23,7 +23,7 @@ pub async fn measure() {
     let seconds = set("BENCH_STALL", 10);
     let house = House::start(Settings::default()).await;
     let mut first = house.run("echo x").await;
-    first.to_the_end().await;
+    first.ended().await;
     sleep(Duration::from_secs(1)).await;
     let sizes = || (house.server().pss(), house.agent().pss());
     let before = sizes();

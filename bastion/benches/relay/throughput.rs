@@ -43,13 +43,13 @@ pub async fn measure(house: &House, recording_floor: &Floor) {
     let (mut alone, mut runs) = (Vec::new(), [(); 5].map(|()| Vec::new()));
     // The first round is not counted: it meets cold caches and young heaps.
     for round in 0..=ROUNDS {
-        let terminal = terminal_alone(&file).await;
+        let (shown, terminal) = terminal_alone(&file).await;
         let in_turn = [
-            one(&floor, &file, None).await,
-            one(recording_floor, &file, None).await,
-            one(house, &file, Some(house)).await,
-            one(&plain, &file, Some(&plain)).await,
-            one(&synced, &file, Some(&synced)).await,
+            one(&floor, &file, shown, None).await,
+            one(recording_floor, &file, shown, None).await,
+            one(house, &file, shown, Some(house)).await,
+            one(&plain, &file, shown, Some(&plain)).await,
+            one(&synced, &file, shown, Some(&synced)).await,
         ];
         if round > 0 {
             alone.push(terminal);
@@ -133,7 +133,7 @@ fn stored(table: &mut Table, written: &[Run], plain: &[Run]) {
     table.figure("stored for a shown byte, uncompressed", format!("{:.3}", of(plain, |run| run.stored)));
 }
 
-async fn one(place: &impl Place, file: &Path, store: Option<&House>) -> Run {
+async fn one(place: &impl Place, file: &Path, expected: u64, store: Option<&House>) -> Run {
     let before = match store {
         Some(house) => house.all_stored().await,
         None => 0,
@@ -144,12 +144,13 @@ async fn one(place: &impl Place, file: &Path, store: Option<&House>) -> Run {
     let mut line = place.run(&format!("exec cat '{}'", file.display())).await;
     line.next().await.unwrap();
     let began = Instant::now();
-    let mut last = began;
-    while line.next().await.is_some() {
-        last = Instant::now();
+    while line.received < expected {
+        line.next().await.expect("all of the file");
     }
+    let (took, (server_then, agent_then)) = (began.elapsed(), cpu());
+    line.ended().await;
+    assert_eq!(line.received, expected, "no more than the terminal shows by itself");
     let shown = line.received as f64;
-    let (server_then, agent_then) = cpu();
     let after = match store {
         Some(house) => house.all_stored().await,
         None => 0,
@@ -157,7 +158,7 @@ async fn one(place: &impl Place, file: &Path, store: Option<&House>) -> Run {
     settled(place.server()).await;
     let a_gigabyte = |seconds: f64| seconds / shown * 1e9;
     Run {
-        rate: shown / (last - began).as_secs_f64() / 1e6,
+        rate: shown / took.as_secs_f64() / 1e6,
         server: a_gigabyte(server_then - server),
         agent: a_gigabyte(agent_then - agent),
         after: a_gigabyte(place.server().cpu() - server_then),
@@ -165,8 +166,8 @@ async fn one(place: &impl Place, file: &Path, store: Option<&House>) -> Run {
     }
 }
 
-/// MB/s of a terminal that nobody is told of.
-async fn terminal_alone(file: &Path) -> f64 {
+/// Bytes shown by a terminal that nobody is told of, and its MB/s.
+async fn terminal_alone(file: &Path) -> (u64, f64) {
     let command = Some(format!("exec cat '{}'", file.display()));
     let request = Request { session_id: "alone".to_owned(), run_as: None, command, cols: 80, rows: 24 };
     let (terminal, mut process) = shell::open(Shell::Login, &Allowed::default(), &request).unwrap();
@@ -178,7 +179,7 @@ async fn terminal_alone(file: &Path) -> f64 {
     }
     let took = began.elapsed().max(Duration::from_micros(1));
     process.exit(&terminal).await.unwrap();
-    shown as f64 / took.as_secs_f64() / 1e6
+    (shown as u64, shown as f64 / took.as_secs_f64() / 1e6)
 }
 
 /// Lines of a log: ASCII, colours, Chinese; no two alike, the same in every run.
