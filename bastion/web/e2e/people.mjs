@@ -51,10 +51,10 @@ class Person {
     await this.page.getByRole('heading', { name: 'Hosts', level: 1 }).waitFor();
   }
 
-  /** The row of a host, found by words in it, once it may be opened. */
-  async host(words) {
+  /** The row of a host, found by words in it and words not in it, once it may be opened. */
+  async host(words, without) {
     await this.page.goto('/hosts');
-    const row = this.page.getByRole('listitem').filter({ hasText: words }).filter({ has: this.page.getByRole('link', { name: 'Open terminal' }) }).first();
+    const row = this.page.getByRole('listitem').filter({ hasText: words, hasNotText: without }).filter({ has: this.page.getByRole('link', { name: 'Open terminal' }) }).first();
     await row.getByText('Online').waitFor({ timeout: 60_000 });
     return row;
   }

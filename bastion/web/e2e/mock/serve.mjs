@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import * as data from './fixtures.mjs';
 import { live, primary, terminal } from './shells.mjs';
 
+const inState = (session, state) => !state || session.status === state || (state === 'live' && !session.ended_at);
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
 const BASE =
@@ -98,7 +99,7 @@ function answer(request, url, state, body) {
     case 'sessions':
       if (rest === 'reattach') return reattach(request, url, state);
       if (primary.status) Object.assign(data.sessions[0], { status: primary.status, end_reason: primary.status === 'closed' ? 'closed' : null });
-      return id ? [200, find(data.sessions, 'id', id)] : list(data.sessions.filter((s) => s.status === (url.searchParams.get('state') || s.status)));
+      return id ? [200, find(data.sessions, 'id', id)] : list(data.sessions.filter((s) => inState(s, url.searchParams.get('state'))));
     case 'recordings':
       if (rest === 'cast') return [200, id === '0190f004' ? 'this is no cast' : data.cast()];
       if (id) return find(data.recordings, 'session_id', id) ? [200, find(data.recordings, 'session_id', id)] : problem(404, 'not_found', 'No such recording');
