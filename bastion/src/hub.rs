@@ -26,7 +26,7 @@ use crate::{
         sessions,
         slots::{Node, Opened, Slot},
     },
-    session::{Ages, Doors, Event, Message, Outbox, Parts, Reason, Session, Terms},
+    session::{Ages, Asked, Doors, Event, Message, Outbox, Parts, Reason, Session, Terms},
     tickets::{RelayTicket, Tickets},
 };
 
@@ -69,14 +69,31 @@ pub struct Attached {
 pub struct Watch {
     /// The recording to follow, once it has begun.
     pub live: watch::Receiver<Option<recordings::Live>>,
-    hub: Hub,
-    session: String,
+    /// Cancelled when the watcher may see it no longer.
+    pub stop: CancellationToken,
+    _seat: WatchSeat,
 }
 
-impl Drop for Watch {
+/// A watcher's place among those of a session; leaving is dropping it.
+struct WatchSeat {
+    hub: Hub,
+    session: String,
+    number: u32,
+}
+
+impl Drop for WatchSeat {
     fn drop(&mut self) {
-        self.hub.count_watchers(&self.session, |watchers| watchers.saturating_sub(1));
+        if let Some(live) = self.hub.live().get_mut(&self.session) {
+            live.watching.remove(&self.number);
+            live.count_watchers();
+        }
     }
+}
+
+/// Somebody who watches.
+struct Watching {
+    user: String,
+    stop: CancellationToken,
 }
 
 struct Live {
@@ -92,7 +109,9 @@ struct Live {
     sockets: u32,
     /// That of the agent's socket.
     relay_socket: u32,
-    watchers: u32,
+    watching: HashMap<u32, Watching>,
+    /// How many; changes reach the session.
+    watchers: watch::Sender<u32>,
 }
 
 impl Live {
@@ -102,6 +121,10 @@ impl Live {
             ending.get_or_insert(reason);
             first
         });
+    }
+
+    fn count_watchers(&self) {
+        self.watchers.send_replace(u32::try_from(self.watching.len()).unwrap_or(u32::MAX));
     }
 
     fn next_socket(&mut self) -> (u32, mpsc::Sender<Message>) {
@@ -185,9 +208,9 @@ impl Hub {
             Opened::Full(slot) => return Err(OpenError::Full(slot)),
             Opened::Fenced => return Err(OpenError::Fenced),
         }
-        let (ending, ended) = watch::channel(None);
+        let (strings, asked) = strings();
         let parts = self.parts(&row, &permit.obligations, header(&permit, &id, (cols, rows)));
-        let (session, doors) = Session::new(parts, ended);
+        let (session, doors) = Session::new(parts, asked);
         let plain = permit.claims.plain;
         let task = RelayTicket {
             user: permit.user.id,
@@ -199,7 +222,7 @@ impl Hub {
             cols,
             rows,
         };
-        self.live_on(&row, session, doors, ending, (Relay::Waiting(None), Some(task)));
+        self.live_on(&row, session, doors, strings, (Relay::Waiting(None), Some(task)));
         let attached = self.attach(&id, plain, false).await;
         // Whoever took the right away while this session was opening did not find it among the live ones.
         match self.still_stand(&row.user_id, &row.asset_id).await {
@@ -224,7 +247,7 @@ impl Hub {
             tracing::error!(session = row.id, %error, "a session's obligations cannot be read");
             Obligations { read_only: true, ..Obligations::default() }
         });
-        let (ending, ended) = watch::channel(None);
+        let (strings, asked) = strings();
         let now = self.0.clock.millis();
         let since = |then: i64| Duration::from_millis(u64::try_from(now - then).unwrap_or(0));
         let ages = Ages {
@@ -232,8 +255,8 @@ impl Hub {
             recording: since(row.started_at.unwrap_or(row.created_at)),
         };
         let parts = self.parts(row, &obligations, header);
-        let (session, doors) = Session::resumed(parts, recorder, &ages, ended);
-        self.live_on(row, session, doors, ending, (Relay::Lost, None));
+        let (session, doors) = Session::resumed(parts, recorder, &ages, asked);
+        self.live_on(row, session, doors, strings, (Relay::Lost, None));
     }
 
     fn parts(&self, row: &sessions::Model, obligations: &Obligations, header: Header) -> Parts {
@@ -254,7 +277,7 @@ impl Hub {
         row: &sessions::Model,
         session: Session,
         doors: Doors,
-        ending: watch::Sender<Option<Reason>>,
+        (ending, watchers): Strings,
         (relay, task): (Relay, Option<RelayTicket>),
     ) {
         let live = Live {
@@ -266,7 +289,8 @@ impl Hub {
             relay,
             sockets: 0,
             relay_socket: 0,
-            watchers: 0,
+            watching: HashMap::new(),
+            watchers,
         };
         self.live().insert(row.id.clone(), live);
         let leave = Leave { hub: self.clone(), id: row.id.clone() };
@@ -296,25 +320,21 @@ impl Hub {
         Ok(Attached { session: session.to_owned(), socket, inbox, outbox })
     }
 
-    /// Follows a live session; `who` is for the recording's marker.
-    pub fn watch(&self, session: &str, who: &str) -> Option<Watch> {
-        let (live, inbox) = {
-            let live = self.live();
-            let live = live.get(session)?;
-            (live.doors.live.clone(), live.doors.inbox.clone())
+    /// Follows a live session, as a user; `name` is for the recording's marker.
+    pub async fn watch(&self, session: &str, user: &str, name: &str) -> Option<Watch> {
+        let stop = CancellationToken::new();
+        let (inbox, watch) = {
+            let mut all = self.live();
+            let live = all.get_mut(session)?;
+            let (number, inbox) = live.next_socket();
+            live.watching.insert(number, Watching { user: user.to_owned(), stop: stop.clone() });
+            live.count_watchers();
+            let seat = WatchSeat { hub: self.clone(), session: session.to_owned(), number };
+            (inbox, Watch { live: live.doors.live.clone(), stop, _seat: seat })
         };
-        // A session too busy for a marker is watched all the same; the audit has it.
-        let _ = inbox.try_send(Message::Event(Event::Mark(format!("{who} watches"))));
-        self.count_watchers(session, |watchers| watchers.saturating_add(1));
-        Some(Watch { live, hub: self.clone(), session: session.to_owned() })
-    }
-
-    fn count_watchers(&self, session: &str, change: impl FnOnce(u32) -> u32) {
-        let mut live = self.live();
-        let Some(live) = live.get_mut(session) else { return };
-        live.watchers = change(live.watchers);
-        // The next change says it, if this one finds no room.
-        let _ = live.doors.inbox.try_send(Message::Event(Event::Peers(live.watchers)));
+        // A session that is over needs no marker.
+        let _ = inbox.send(Message::Event(Event::Mark(format!("{name} watches")))).await;
+        Some(watch)
     }
 
     async fn still_stand(&self, user: &str, asset: &str) -> Result<bool, DbError> {
@@ -352,8 +372,12 @@ impl Hub {
         self.end_all(reason, |live| live.asset == asset);
     }
 
-    /// Ends every live session of a user.
+    /// Ends every live session of a user, and what the user watches.
     pub fn end_of_user(&self, user: &str, reason: Reason) {
+        let live = self.live();
+        let watching = live.values().flat_map(|live| live.watching.values());
+        watching.filter(|watching| watching.user == user).for_each(|watching| watching.stop.cancel());
+        drop(live);
         self.end_all(reason, |live| live.user == user);
     }
 
@@ -368,6 +392,14 @@ impl Hub {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a session is led by.
+type Strings = (watch::Sender<Option<Reason>>, watch::Sender<u32>);
+
+fn strings() -> (Strings, Asked) {
+    let ((end, ending), (count, watchers)) = (watch::channel(None), watch::channel(0));
+    ((end, count), Asked { ending, watchers })
 }
 
 /// Takes a session off the list when its task is done, however it is done.

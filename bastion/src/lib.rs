@@ -245,8 +245,15 @@ async fn take_up_what_was_left(
             tracing::error!(session, %error, "a journal is not sealed; the next start tries again");
         }
     }
+    for journal in &recovery.found {
+        if let Some(end) = &journal.end {
+            // Killed after the recording was finished and before the row was.
+            let reason = Reason::named(&end.reason).unwrap_or(Reason::Error);
+            end_row(db, clock, &journal.header.facts.session, reason, journal.exit.as_ref()).await?;
+        }
+    }
     for session in db.abandoned_sessions(node).await? {
-        end_row(db, clock, &session.id, Reason::Error).await?;
+        end_row(db, clock, &session.id, Reason::Error, None).await?;
     }
     Ok(())
 }

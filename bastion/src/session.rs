@@ -17,7 +17,7 @@ mod outbox;
 mod reason;
 mod row;
 
-pub use machine::{Event, Terms, restarting};
+pub use machine::{Event, FAREWELL, Terms, redrawn, restarting};
 pub use outbox::{Close, Next, Outbox};
 pub use reason::Reason;
 pub use row::end_row;
@@ -27,7 +27,7 @@ use crate::{
     db::{Db, DbError, recordings as rows},
 };
 use drawing::{Drawer, Drawn};
-use machine::{Action, FAREWELL, Machine, Screen, Status};
+use machine::{Action, Machine, Screen, Status};
 use reason::Exit;
 
 /// Messages that may wait for a session; its sockets wait when it is full, and stop reading.
@@ -68,6 +68,7 @@ pub struct Session {
     inbox: mpsc::Receiver<Message>,
     /// Set by whoever ends the session; never waits behind messages.
     ending: watch::Receiver<Option<Reason>>,
+    watchers: watch::Receiver<u32>,
     browser: Option<Arc<Outbox>>,
     relay: Option<Arc<Outbox>>,
     recorder: Option<Recorder>,
@@ -75,6 +76,8 @@ pub struct Session {
     live: watch::Sender<Option<Live>>,
     drawer: Drawer,
     status: watch::Sender<Option<Status>>,
+    /// What a socket is told that comes too late.
+    goodbye: Close,
     header: Header,
     /// When this start of the bastion took the session up, and how long it had lived by then.
     taken_up: Instant,
@@ -112,6 +115,14 @@ pub struct Ages {
     pub recording: Duration,
 }
 
+/// What others set that a session looks at.
+pub struct Asked {
+    /// Why it is to end.
+    pub ending: watch::Receiver<Option<Reason>>,
+    /// How many watch.
+    pub watchers: watch::Receiver<u32>,
+}
+
 /// The ways to a session.
 pub struct Doors {
     /// For sockets.
@@ -121,47 +132,39 @@ pub struct Doors {
 }
 
 impl Session {
-    /// A session, and the ways to it. `ending` ends it.
-    pub fn new(parts: Parts, ending: watch::Receiver<Option<Reason>>) -> (Self, Doors) {
+    /// A session, and the ways to it.
+    pub fn new(parts: Parts, asked: Asked) -> (Self, Doors) {
         let machine = Machine::new(parts.terms.clone());
-        Self::made(parts, machine, Duration::ZERO, ending)
+        Self::made(parts, machine, Duration::ZERO, asked)
     }
 
     /// A session that an earlier start of the bastion left, and its journal.
-    pub fn resumed(
-        parts: Parts,
-        recorder: Recorder,
-        ages: &Ages,
-        ending: watch::Receiver<Option<Reason>>,
-    ) -> (Self, Doors) {
+    pub fn resumed(parts: Parts, recorder: Recorder, ages: &Ages, asked: Asked) -> (Self, Doors) {
         let (terms, output) = (parts.terms.clone(), recorder.output_offset());
         let machine = Machine::resumed(terms, recorder.size(), output, ages.session);
-        let (mut session, doors) = Self::made(parts, machine, ages.session, ending);
+        let (mut session, doors) = Self::made(parts, machine, ages.session, asked);
         session.recorded = recorder.last_at().max(ages.recording);
         session.live.send_replace(Some(recorder.live()));
         session.recorder = Some(recorder);
         (session, doors)
     }
 
-    fn made(
-        parts: Parts,
-        machine: Machine,
-        age: Duration,
-        ending: watch::Receiver<Option<Reason>>,
-    ) -> (Self, Doors) {
+    fn made(parts: Parts, machine: Machine, age: Duration, asked: Asked) -> (Self, Doors) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (live, follow) = watch::channel(None);
         let now = Instant::now();
         let session = Self {
             machine,
             inbox,
-            ending,
+            ending: asked.ending,
+            watchers: asked.watchers,
             browser: None,
             relay: None,
             recorder: None,
             live,
             drawer: Drawer::new(),
             status: watch::channel(None).0,
+            goodbye: restarting(),
             header: parts.header,
             taken_up: now,
             age,
@@ -193,6 +196,9 @@ impl Session {
             for message in batch.drain(..) {
                 match message {
                     Message::Event(event) => actions.extend(self.machine.on(event, self.now())),
+                    Message::Browser(outbox, _) | Message::Relay(outbox, _) if self.machine.is_over() => {
+                        outbox.dismiss(self.goodbye.clone());
+                    }
                     Message::Browser(outbox, event) => {
                         // What was decided so far is for the socket before.
                         actions.extend(self.machine.on(event, self.now()));
@@ -206,6 +212,16 @@ impl Session {
                 }
             }
             self.perform(actions).await;
+        }
+        self.turn_away();
+    }
+
+    /// Sockets that came too late hear so at once.
+    fn turn_away(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            if let Message::Browser(outbox, _) | Message::Relay(outbox, _) = message {
+                outbox.dismiss(self.goodbye.clone());
+            }
         }
     }
 
@@ -237,6 +253,7 @@ impl Session {
         tokio::select! {
             ending = asked_to_end(&mut self.ending) => batch.push(Message::Event(Event::End(ending))),
             () = shutdown.cancelled() => batch.push(Message::Event(Event::HandOver)),
+            count = changed(&mut self.watchers) => batch.push(Message::Event(Event::Peers(count))),
             drawn = self.drawer.done() => self.on_drawn(drawn, batch),
             _ = self.inbox.recv_many(batch, BATCH) => {}
             () = tick => batch.push(Message::Event(Event::Tick)),
@@ -340,9 +357,11 @@ impl Session {
     /// Sends the browser what it lacks, as it is recorded; false when that is not to be had.
     async fn replay(&mut self, from: u64, to: u64) -> bool {
         let (Some(browser), Some(recorder)) = (&self.browser, &self.recorder) else { return true };
-        let replayed = match recorder.live().replay(from, to).await {
-            Ok(replayed) => replayed,
-            Err(error) => {
+        let live = recorder.live();
+        let replayed = match timeout(RECORD_WITHIN, live.replay(from, to)).await {
+            Ok(Ok(replayed)) => replayed,
+            Err(_) => None,
+            Ok(Err(error)) => {
                 tracing::error!(session = self.header.facts.session, %error, "a recording is not read back");
                 None
             }
@@ -384,6 +403,7 @@ impl Session {
     async fn finish(&mut self, reason: Reason, exit: Option<Exit>, browser: Close, relay: Close) {
         // Nobody reads it any more: sockets must not wait for that.
         self.inbox.close();
+        self.goodbye = reason.close();
         if let Some(recorder) = self.recorder.take() {
             let recorded =
                 exit.as_ref().map(|exit| RecordedExit { code: exit.code, signal: exit.signal.clone() });
@@ -463,6 +483,13 @@ fn is_output(action: &Action) -> bool {
 fn push(outbox: Option<&Arc<Outbox>>, frame: Frame) {
     if let Some(outbox) = outbox {
         outbox.push(frame);
+    }
+}
+
+async fn changed(watchers: &mut watch::Receiver<u32>) -> u32 {
+    match watchers.changed().await {
+        Ok(()) => *watchers.borrow_and_update(),
+        Err(_) => pending().await,
     }
 }
 

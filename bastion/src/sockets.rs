@@ -87,7 +87,9 @@ const RELAY: Side = Side { frame: Event::Relay, gone: Event::RelayGone };
 
 /// Carries frames both ways until either end is done. Reading and writing go on side by side: a client
 /// that stops reading can still type.
-async fn pump(socket: WebSocketStream, side: Side, attached: Attached) {
+///
+/// `gone` is called when nothing more comes, before the goodbyes are over.
+async fn pump(socket: WebSocketStream, side: Side, attached: Attached, gone: impl FnOnce()) {
     let Attached { socket: number, inbox, outbox, .. } = attached;
     let (sink, mut stream) = socket.split();
     {
@@ -98,10 +100,14 @@ async fn pump(socket: WebSocketStream, side: Side, attached: Attached) {
         tokio::select! {
             fault = &mut read => {
                 leave(&inbox, (side.gone)(number, fault)).await;
+                gone();
                 // The session may have a last word, if the socket still takes one.
                 let _ = timeout(LAST_WORD, write).await;
             }
-            () = &mut write => leave(&inbox, (side.gone)(number, None)).await,
+            () = &mut write => {
+                leave(&inbox, (side.gone)(number, None)).await;
+                gone();
+            }
         }
     }
     hear_out(&mut stream).await;
@@ -131,10 +137,16 @@ async fn read(
     loop {
         let by = first_by.unwrap_or_else(|| Instant::now() + patience);
         let message = match timeout_at(by, next(stream)).await {
+            // Silence is a network that stands still, and no breach: the session waits for another socket.
             Err(_) if first_by.is_some() => {
-                return Some(Close::new(close::PROTOCOL, "the first message must come within 10 s"));
+                outbox.dismiss(Close::new(close::PROTOCOL, "the first message must come within 10 s"));
+                return None;
             }
-            Err(_) | Ok(Received::End) => return None,
+            Err(_) => {
+                outbox.dismiss(Close::new(close::AWAY, "nothing was heard for 35 s"));
+                return None;
+            }
+            Ok(Received::End) => return None,
             Ok(Received::TooBig) => return Some(Close::new(close::TOO_BIG, "a message above 64 KiB")),
             Ok(Received::Other) => continue,
             Ok(Received::Text) => return Some(Close::new(close::PROTOCOL, "text where frames are binary")),
@@ -146,9 +158,10 @@ async fn read(
             Ok(Frame::Control(Control::Ping)) => outbox.push(Frame::Control(Control::Pong)),
             Ok(Frame::Control(Control::Pong)) => {}
             Ok(frame) => {
-                if let Frame::Ack(taken) = frame {
-                    outbox.acknowledged(taken);
-                }
+                let frame = match frame {
+                    Frame::Ack(taken) => Frame::Ack(outbox.acknowledged(taken)),
+                    frame => frame,
+                };
                 let over = inbox.send(Message::Event(into(frame))).await.is_err();
                 // A session that is over may still have a word for this socket.
                 if over && outbox.deadline().is_none() {

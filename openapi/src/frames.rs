@@ -22,6 +22,8 @@ pub const MAX_SIDE: u16 = 1000;
 pub mod close {
     /// The shell ended and its exit is journalled.
     pub const EXIT: u16 = 1000;
+    /// Nothing was heard from the other end for too long.
+    pub const AWAY: u16 = 1001;
     /// A message above [`super::MAX_MESSAGE`].
     pub const TOO_BIG: u16 = 1009;
     /// To an agent: the bastion restarts in order; resume.
@@ -346,8 +348,15 @@ mod tests {
     fn control() -> impl Strategy<Value = Control> {
         prop_oneof![
             any::<u64>().prop_map(|have| Control::Hello { have }),
-            (".{0,40}", 1..=MAX_SIDE, 1..=MAX_SIDE, any::<u64>())
-                .prop_map(|(session_id, cols, rows, input)| Control::Ready { session_id, cols, rows, input }),
+            (".{0,40}", 1..=MAX_SIDE, 1..=MAX_SIDE, any::<[u64; 2]>()).prop_map(
+                |(session_id, cols, rows, [input, output])| Control::Ready {
+                    session_id,
+                    cols,
+                    rows,
+                    input,
+                    output
+                }
+            ),
             Just(Control::Exiting),
             (any::<Option<i32>>(), proptest::option::of("SIG[A-Z]{2,5}"))
                 .prop_map(|(code, signal)| Control::Exit { code, signal }),

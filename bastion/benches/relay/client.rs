@@ -35,6 +35,13 @@ pub struct Line {
 impl Line {
     /// With a ticket, as a logged-in browser does it; `address` may be a proxy's.
     pub async fn framed(address: SocketAddr, actor: &Actor, token: &str) -> Self {
+        let mut line = Self::silent(address, actor, token).await;
+        line.hello(0).await;
+        line
+    }
+
+    /// The same, before it has said hello.
+    pub async fn silent(address: SocketAddr, actor: &Actor, token: &str) -> Self {
         let Credential::Login(cookie) = &actor.credential else { panic!("a browser has a login") };
         let bastion = actor.bastion();
         let mut request =
@@ -49,9 +56,24 @@ impl Line {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (socket, _) = within("an upgrade", client_async(request, stream)).await.unwrap();
-        let mut line = Self::of(socket, true);
-        line.frame(Frame::Control(Control::Hello { have: 0 })).await;
-        line
+        Self::of(socket, true)
+    }
+
+    /// Says hello.
+    pub async fn hello(&mut self, have: u64) {
+        self.frame(Frame::Control(Control::Hello { have })).await;
+    }
+
+    /// Reads until a whole screen has come.
+    pub async fn screened(&mut self) {
+        loop {
+            let Some(Ok(Message::Binary(bytes))) = within("a screen", self.socket.next()).await else {
+                panic!("no screen")
+            };
+            if let Frame::Screen { last: true, .. } = Frame::decode(bytes).unwrap() {
+                return;
+            }
+        }
     }
 
     /// To a floor; `address` may be a proxy's.

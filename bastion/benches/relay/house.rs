@@ -78,6 +78,23 @@ impl House {
         Self { server, agent, asset, alice, bastion }
     }
 
+    /// The session that was opened last.
+    pub async fn newest_session(&self) -> String {
+        let list = self.alice.get("/sessions?state=live&limit=1").await.expect(200);
+        list["items"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Back to a session, hello not yet said.
+    pub async fn back(&self, session: &str) -> Line {
+        let answer = self.alice.get(&format!("/sessions/{session}/reattach")).await.expect(200);
+        Line::silent(self.address(), &self.alice, answer["token"].as_str().unwrap()).await
+    }
+
+    /// Ends a session.
+    pub async fn end(&self, session: &str) {
+        self.alice.delete(&format!("/sessions/{session}")).await.expect(204);
+    }
+
     /// Waits until every finished recording is in the store; what the store holds then, in bytes.
     pub async fn all_stored(&self) -> u64 {
         let spool = &self.bastion.config().spool.dir;

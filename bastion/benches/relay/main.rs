@@ -1,6 +1,6 @@
 //! What the way through the house costs, beside a bare relay in the same run. Prints; judges nothing by its exit code.
 //!
-//! `cargo bench --bench relay -- [throughput] [echo] [opens] [idle] [stalled] [interrupt]`: all of them, if none is
+//! `cargo bench --bench relay -- [throughput] [echo] [opens] [idle] [stalled] [interrupt] [redraw]`: all of them, if none is
 //! named. Bastion, agent and both floors are processes of their own; the client is this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::large_futures, clippy::print_stdout)]
 
@@ -19,13 +19,14 @@ mod idle;
 mod interrupt;
 mod opens;
 mod process;
+mod redraw;
 mod stalled;
 mod table;
 mod throughput;
 
 use house::{Floor, House, Settings};
 
-const SECTIONS: [&str; 6] = ["throughput", "echo", "opens", "idle", "stalled", "interrupt"];
+const SECTIONS: [&str; 7] = ["throughput", "echo", "opens", "idle", "stalled", "interrupt", "redraw"];
 
 fn main() {
     // Cargo says `--bench` too.
@@ -48,7 +49,7 @@ async fn measure(named: &[&str]) {
     }
     let wanted = |name| named.is_empty() || named.contains(&name);
     process::facts();
-    if ["throughput", "echo", "opens", "interrupt"].into_iter().any(wanted) {
+    if ["throughput", "echo", "opens", "interrupt", "redraw"].into_iter().any(wanted) {
         let house = House::start(Settings::default()).await;
         let floor = Floor::start(true);
         if wanted("throughput") {
@@ -62,6 +63,9 @@ async fn measure(named: &[&str]) {
         }
         if wanted("interrupt") {
             interrupt::measure(&house, &floor).await;
+        }
+        if wanted("redraw") {
+            redraw::measure(&house).await;
         }
     }
     if wanted("stalled") {

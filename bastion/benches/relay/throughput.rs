@@ -183,7 +183,7 @@ async fn terminal_alone(file: &Path) -> (u64, f64) {
 }
 
 /// Lines of a log: ASCII, colours, Chinese; no two alike, the same in every run.
-fn text(folder: &Path, length: usize) -> PathBuf {
+pub fn text(folder: &Path, length: usize) -> PathBuf {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(length + 256);
     let mut dice: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -185,7 +185,7 @@ impl Sessions {
         app.db.note(entry).await?;
         let reason = if own { Reason::Closed } else { Reason::EndedByAdmin };
         if !app.hub.end(&id.0, reason) {
-            end_row(&app.db, &app.clock, &id.0, reason).await?;
+            end_row(&app.db, &app.clock, &id.0, reason, None).await?;
         }
         Ok(Gone::Done)
     }
@@ -204,7 +204,7 @@ fn require_live(session: &sessions::Model) -> Result<(), ApiError> {
 pub async fn watch(app: &App, caller: &User, session: &sessions::Model) -> Result<Watch, ApiError> {
     require_live(session)?;
     app.note_watching(&session.id, caller.id(), &caller.address.to_string()).await?;
-    let watch = app.hub.watch(&session.id, &caller.row.username);
+    let watch = app.hub.watch(&session.id, caller.id(), &caller.row.username).await;
     // Its row says that it lives, its task has just ended, or another node has it.
     watch.ok_or_else(|| ApiError::conflict("ended", "The session is not live here."))
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use openapi::frames::{Control, Frame, close};
+use openapi::frames::{Control, Frame, MAX_SCREEN_PART, close};
 
 use super::{
     outbox::Close,
@@ -229,8 +229,10 @@ pub struct Machine {
     relay_acked: u64,
     input: Input,
     peers: u32,
-    /// When the shell said that it is ending, or its agent last came back since.
+    /// When the shell said that it is ending.
     exiting_since: Duration,
+    /// When it last printed since, or its agent last came back.
+    printed_last: Duration,
     last_key: Duration,
     warned: bool,
 }
@@ -253,6 +255,7 @@ impl Machine {
             input: Input::default(),
             peers: 0,
             exiting_since: Duration::ZERO,
+            printed_last: Duration::ZERO,
             last_key: Duration::ZERO,
             warned: false,
             terms,
@@ -386,6 +389,19 @@ impl Machine {
 /// How both ends are told that the bastion restarts.
 pub fn restarting() -> Close {
     Close::new(close::RESTART, "The bastion is restarting.")
+}
+
+/// A screen as its frames; one at least, so that the terminal is cleared.
+pub fn redrawn(offset: u64, mut bytes: Bytes) -> impl Iterator<Item = Frame> {
+    let mut done = false;
+    std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        let part = bytes.split_to(bytes.len().min(MAX_SCREEN_PART));
+        done = bytes.is_empty();
+        Some(Frame::Screen { offset, last: done, bytes: part })
+    })
 }
 
 fn control(control: Control) -> Frame {

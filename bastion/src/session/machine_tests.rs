@@ -202,7 +202,8 @@ fn a_browser_that_claims_what_never_was_starts_over_after_ready() {
     assert_eq!(actions[2], Action::Draw(B));
     let screen = Screen { offset: 0, cols: 80, rows: 24, bytes: Bytes::new() };
     let actions = machine.on(Event::Drawn(B, screen), Duration::ZERO);
-    assert!(matches!(&actions[0], Action::ToBrowser(Frame::Screen { offset: 0, last: true, .. })));
+    assert_eq!(actions[0], Action::ToBrowser(Frame::Resized { offset: 0, cols: 80, rows: 24 }));
+    assert!(matches!(&actions[1], Action::ToBrowser(Frame::Screen { offset: 0, last: true, .. })));
 }
 
 #[test]
@@ -338,6 +339,45 @@ fn a_browser_that_waits_for_its_screen_holds_the_agent_back() {
 }
 
 #[test]
+fn an_agent_that_comes_back_hears_of_input_only_what_it_had_itself() {
+    let mut machine = active(Terms { read_only: true, ..terms() });
+    machine.on(Event::Browser(B, data(0, b"k")), Duration::ZERO);
+    let actions = machine.on(Event::RelayHere { socket: 5, resumes: true }, Duration::ZERO);
+    assert!(
+        actions.contains(&Action::ToRelay(control(Control::Resume { have: 0, input: 0 }))),
+        "{actions:?}"
+    );
+    machine.on(Event::Relay(5, hello()), Duration::ZERO);
+    assert_eq!(ended(&machine.on(Event::Relay(5, Frame::Ack(0)), Duration::ZERO)), None);
+}
+
+#[test]
+fn a_shell_that_prints_on_while_it_ends_has_time_but_not_for_ever() {
+    let at = Duration::from_secs;
+    let mut machine = active(terms());
+    machine.on(Event::Relay(R, control(Control::Exiting)), at(0));
+    for second in (10..120).step_by(10) {
+        machine.on(Event::Relay(R, data(second / 10 - 1, b"x")), at(second));
+    }
+    assert_eq!(machine.next_deadline(), Some(at(120)));
+    assert_eq!(ended(&machine.on(Event::Tick, at(120))).unwrap().0, Reason::Error);
+}
+
+#[test]
+fn an_acknowledgement_that_crossed_a_screen_is_no_breach() {
+    let mut machine = Machine::resumed(terms(), (80, 24), 10, Duration::ZERO);
+    machine.on(Event::BrowserHere { socket: B, plain: false, read_only: false }, Duration::ZERO);
+    machine.on(Event::RelayHere { socket: R, resumes: true }, Duration::ZERO);
+    machine.on(Event::Relay(R, control(Control::Hello { have: 10 })), Duration::ZERO);
+    machine.on(Event::Relay(R, Frame::Ack(0)), Duration::ZERO);
+    machine.on(Event::Browser(B, control(Control::Hello { have: 12 })), Duration::ZERO);
+    let screen = Screen { offset: 10, cols: 80, rows: 24, bytes: Bytes::new() };
+    machine.on(Event::Drawn(B, screen), Duration::ZERO);
+    assert_eq!(ended(&machine.on(Event::Browser(B, Frame::Ack(12)), Duration::ZERO)), None);
+    assert_eq!(ended(&machine.on(Event::Browser(B, Frame::Ack(13)), Duration::ZERO)).unwrap().1, 4400);
+}
+
+#[test]
 fn a_newer_relay_replaces_the_one_before() {
     let mut machine = active(terms());
     let actions = machine.on(Event::RelayHere { socket: 9, resumes: true }, Duration::ZERO);
@@ -345,7 +385,8 @@ fn a_newer_relay_replaces_the_one_before() {
     assert_eq!(machine.on(Event::RelayGone(R, None), Duration::ZERO), []);
     machine.on(Event::Relay(9, hello()), Duration::ZERO);
     machine.on(Event::Relay(9, Frame::Ack(0)), Duration::ZERO);
-    assert!(!machine.on(Event::Relay(9, data(0, b"x")), Duration::ZERO).is_empty());
+    let actions = machine.on(Event::Relay(9, data(0, b"x")), Duration::ZERO);
+    assert!(matches!(actions[0], Action::RecordOutput { offset: 0, .. }), "{actions:?}");
 }
 
 #[test]

@@ -58,9 +58,12 @@ struct Queue {
     control: VecDeque<Frame>,
     data: VecDeque<Frame>,
     data_bytes: usize,
-    /// Where the data sent so far ends, and how much of it is acknowledged.
+    /// Where the data queued so far ends, the data sent so far, and how much of that is acknowledged.
+    queued: u64,
     sent: u64,
     acked: u64,
+    /// A screen is sent in part; its other parts must follow.
+    in_screen: bool,
     /// Data is paced by acknowledgements: a browser that comes back is not sent all it lacks at once.
     paced: bool,
     /// Until when the farewell waits for acknowledgements.
@@ -78,6 +81,14 @@ struct Queue {
 impl Queue {
     /// Puts data or a size last, joined to what is there if it can be.
     fn wait_in_order(&mut self, frame: Frame) {
+        match &frame {
+            Frame::Data { offset, bytes } => self.queued = offset + bytes.len() as u64,
+            Frame::Screen { offset, .. } => {
+                self.begin_screen(*offset);
+                self.queued = *offset;
+            }
+            _ => {}
+        }
         match (self.data.back_mut(), &frame) {
             (Some(Frame::Data { bytes, .. }), Frame::Data { bytes: more, .. })
                 if bytes.len() + more.len() <= JOINED =>
@@ -90,6 +101,20 @@ impl Queue {
             }
             _ => self.data.push_back(frame),
         }
+    }
+
+    /// A screen replaces what waits before it, but for the rest of one that is sent in part and the size before it.
+    fn begin_screen(&mut self, offset: u64) {
+        if matches!(self.data.back(), Some(Frame::Screen { offset: same, last: false, .. }) if *same == offset)
+        {
+            return;
+        }
+        let size = self.data.pop_back_if(|frame| matches!(frame, Frame::Resized { .. }));
+        let is_last = |frame: &Frame| matches!(frame, Frame::Screen { last: true, .. });
+        let rest = self.data.iter().position(is_last).filter(|_| self.in_screen).map_or(0, |last| last + 1);
+        self.data.truncate(rest);
+        self.data.extend(size);
+        self.data_bytes = 0;
     }
 }
 
@@ -125,7 +150,9 @@ impl Queue {
                 self.data_bytes -= bytes.len();
                 self.put_off();
             }
-            Frame::Screen { offset, .. } => (self.sent, self.acked) = (*offset, *offset),
+            Frame::Screen { offset, last, .. } => {
+                (self.sent, self.acked, self.in_screen) = (*offset, *offset, !last);
+            }
             _ => {}
         }
         Some(frame)
@@ -224,15 +251,21 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The browser has taken output up to `offset`.
-    pub fn acknowledged(&self, offset: u64) {
+    /// The other end says that it has taken data up to `offset`. What it can have taken, by what it was sent; a
+    /// claim beyond all that there is comes back as it is, for the session to judge.
+    pub fn acknowledged(&self, offset: u64) -> u64 {
         let mut queue = self.lock();
+        if offset > queue.queued {
+            return offset;
+        }
+        let offset = offset.min(queue.sent);
         if offset > queue.acked {
             queue.acked = offset;
             queue.put_off();
         }
         drop(queue);
         self.ready.notify_one();
+        offset
     }
 
     /// When the socket must have closed, once it is closing.
@@ -402,6 +435,36 @@ mod tests {
         outbox.push(Frame::Control(ready.clone()));
         assert_eq!(outbox.next().await, Next::Frame(Frame::Control(ready)));
         assert_eq!(outbox.next().await, Next::Frame(data(0, 3)));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_sent_cannot_be_acknowledged() {
+        let outbox = Outbox::default();
+        outbox.push(data(0, 10));
+        outbox.push(data(10, 8192));
+        assert_eq!(outbox.acknowledged(5000), 0, "nothing was sent yet");
+        outbox.next().await;
+        assert_eq!(outbox.acknowledged(5000), 10);
+        assert_eq!(outbox.acknowledged(u64::MAX), u64::MAX, "for the session to judge");
+    }
+
+    #[tokio::test]
+    async fn a_newer_screen_replaces_what_waits_but_not_the_rest_of_one_begun() {
+        let outbox = Outbox::default();
+        let part = |offset, last| Frame::Screen { offset, last, bytes: Bytes::from_static(b"s") };
+        let size = |offset| Frame::Resized { offset, cols: 80, rows: 24 };
+        for frame in [size(10), part(10, false), part(10, true), data(10, 5)] {
+            outbox.push(frame);
+        }
+        assert_eq!(outbox.next().await, Next::Frame(size(10)));
+        assert_eq!(outbox.next().await, Next::Frame(part(10, false)));
+        for frame in [size(20), part(20, false), part(20, true), data(20, 5)] {
+            outbox.push(frame);
+        }
+        for frame in [part(10, true), size(20), part(20, false), part(20, true), data(20, 5)] {
+            assert_eq!(outbox.next().await, Next::Frame(frame));
+        }
+        assert_eq!(outbox.try_next(), None);
     }
 
     #[tokio::test]

@@ -65,14 +65,20 @@ pub(super) async fn write_end(
     }
 }
 
-/// Ends a session that lives by its row only: its task is gone, as after a crash.
-pub async fn end_row(db: &Db, clock: &Clock, session: &str, reason: Reason) -> Result<(), DbError> {
+/// Ends a session that lives by its row only: its task is gone, as after a crash. One that has ended stays as it is.
+pub async fn end_row(
+    db: &Db,
+    clock: &Clock,
+    session: &str,
+    reason: Reason,
+    exit: Option<&recordings::Exit>,
+) -> Result<(), DbError> {
     let now = clock.millis();
     let end = sessions::End {
         status: reason.status(),
         reason: reason.as_str(),
-        exit_code: None,
-        exit_signal: None,
+        exit_code: exit.and_then(|exit| exit.code).map(i64::from),
+        exit_signal: exit.and_then(|exit| exit.signal.clone()),
     };
     let entry = Entry::new(now, Actor::System, "session.end").on("session", session);
     db.end_session(session, end, now, entry).await?;

@@ -59,7 +59,7 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
             .config(config())
             .on_upgrade(move |socket| async move {
                 match enter(&app, &token, credential.as_deref(), address, None, false).await {
-                    Ok(Entered::ToType(attached)) => pump(socket, BROWSER, attached).await,
+                    Ok(Entered::ToType(attached)) => pump(socket, BROWSER, attached, || ()).await,
                     Ok(Entered::ToWatch(session, watch)) => watch::pump_watcher(socket, session, watch).await,
                     Err(close) => refuse(socket, close).await,
                 }
@@ -158,7 +158,7 @@ async fn watched(app: &App, session: String, permit: &Permit) -> Option<Entered>
     let note = app.note_watching(&session, &permit.user.id, &permit.address.to_string()).await;
     // Who looks on is written down, or does not look.
     note.inspect_err(|error| tracing::error!(%error, "nobody may watch unrecorded")).ok()?;
-    let watch = app.hub.watch(&session, &permit.user.username)?;
+    let watch = app.hub.watch(&session, &permit.user.id, &permit.user.username).await?;
     Some(Entered::ToWatch(session, watch))
 }
 

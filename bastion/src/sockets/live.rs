@@ -25,6 +25,8 @@ use crate::{
     session::{Close, Reason, restarting},
 };
 
+/// The longest message, in bytes: a screen is one, and colours cost many bytes a cell.
+const MESSAGE_MAX: usize = 64 << 20;
 /// The subprotocol.
 const ALIS: &str = "v1.alis";
 
@@ -43,7 +45,8 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
     let watch = sessions::watch(&app, &caller, &session).await?;
     let socket = websocket(request).await?;
     let tracked = app.tasks.token();
-    let response = socket.protocols([ALIS]).config(config()).on_upgrade(move |socket| async move {
+    let config = config().max_write_buffer_size(MESSAGE_MAX);
+    let response = socket.protocols([ALIS]).config(config).on_upgrade(move |socket| async move {
         show(socket, watch).await;
         drop(tracked);
     });
@@ -77,8 +80,10 @@ async fn tell(sink: &mut SplitSink<WebSocketStream, Ws>, mut watch: Watch) -> Op
     let mut ping = interval_at(Instant::now() + PING, PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut follow: Option<Follow> = None;
+    let stop = watch.stop.clone();
     loop {
         let news = tokio::select! {
+            () = stop.cancelled() => return Some(Reason::Policy.close()),
             news = next(&mut follow, &mut watch) => news,
             _ = ping.tick() => {
                 send(sink, Ws::Ping(Vec::new())).await?;

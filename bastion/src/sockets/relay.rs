@@ -83,8 +83,7 @@ async fn serve(socket: WebSocketStream, app: &App, asset: &str, session: &str, c
     match attached {
         Ok(attached) => {
             let number = attached.socket;
-            pump(socket, RELAY, attached).await;
-            app.hub.relay_lost(session, number);
+            pump(socket, RELAY, attached, || app.hub.relay_lost(session, number)).await;
         }
         Err(error) => {
             tracing::info!(session, %error, "a relay was refused");

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 
 use super::tape::{Heard, Place, Standing, Tape};
 use super::{Live, LiveError, Redraw};
@@ -12,6 +14,7 @@ use crate::journal::{End, Event};
 
 /// Bytes of journal that a follower may be behind before it gets a screen instead: 1 MiB.
 pub const LAG: u64 = 1 << 20;
+const REST_MAX: Duration = Duration::from_secs(1);
 /// Bytes of journal read ahead for a follower.
 const AHEAD: u64 = 64 << 10;
 
@@ -37,6 +40,8 @@ pub struct Follow {
     ready: VecDeque<Event>,
     /// A read under way. Kept here, so that it is not begun anew where `next` is cancelled again and again.
     reading: Option<JoinHandle<Read>>,
+    /// After a screen no other is drawn before.
+    rests_until: Instant,
 }
 
 /// Events, and the place after them.
@@ -45,7 +50,19 @@ type Read = Result<(VecDeque<Event>, Place), LiveError>;
 impl Follow {
     pub(super) fn new(live: Live) -> Self {
         let heard = live.tape.heard();
-        Self { live, heard, place: None, ready: VecDeque::new(), reading: None }
+        Self { live, heard, place: None, ready: VecDeque::new(), reading: None, rests_until: Instant::now() }
+    }
+
+    /// What is next is a screen again, whatever was read ahead.
+    pub fn start_over(&mut self) {
+        (self.place, self.reading) = (None, None);
+        self.ready.clear();
+    }
+
+    /// Waits until nothing more is recorded here. Cancel safe.
+    pub async fn over(&mut self) {
+        // The sender lives as long as `live` does.
+        let _ = self.heard.wait_for(|heard| !matches!(heard.standing, Standing::Open)).await;
     }
 
     /// What is next. First a screen, then the events, none twice and none left out; when the follower is more than
@@ -68,7 +85,13 @@ impl Follow {
             let heard = self.heard.borrow_and_update().clone();
             let end = heard.place.pos;
             let Some(place) = self.place.filter(|place| end - place.pos <= LAG) else {
+                if self.place.is_some() {
+                    sleep_until(self.rests_until).await;
+                }
+                let began = Instant::now();
                 let checkpoint = self.live.build(u64::MAX).await?;
+                // Who follows a flood costs half a processor at most, and is shown it once a second or so.
+                self.rests_until = Instant::now() + began.elapsed().min(REST_MAX);
                 self.place = Some(checkpoint.place);
                 return Ok(Followed::Screen(checkpoint.into()));
             };

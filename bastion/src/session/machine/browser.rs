@@ -1,12 +1,11 @@
 //! The browser's side: it comes, catches up, types, and goes.
 
 use bytes::Bytes;
-use openapi::frames::{Control, Frame, MAX_SCREEN_PART, close};
+use openapi::frames::{Control, Frame, close};
+use recordings::REPLAY;
 
-use super::{Action, Close, Machine, Phase, Reason, Screen, control};
+use super::{Action, Close, Machine, Phase, Reason, Screen, control, redrawn};
 
-/// Output that is sent again to a browser that comes back, in bytes; one that lacks more gets a screen.
-const REPLAY: u64 = 1 << 20;
 /// How far a browser may fall behind, in bytes. Its credit keeps it far nearer; only an agent that resumes
 /// again and again could push it further, and then the browser must start afresh.
 const LAG: u64 = REPLAY + (1 << 20);
@@ -17,6 +16,8 @@ pub(super) struct Browser {
     socket: u32,
     plain: bool,
     stage: Stage,
+    /// Output bytes that it said it has: more than there is, perhaps.
+    claimed: u64,
     /// Output bytes it has parsed.
     acked: u64,
 }
@@ -54,7 +55,7 @@ impl Machine {
         }
         // A right that was taken away stays away: the agent's input must have no gap.
         self.terms.read_only |= read_only;
-        self.browser = Some(Browser { socket, plain, stage: Stage::Silent, acked: 0 });
+        self.browser = Some(Browser { socket, plain, stage: Stage::Silent, claimed: 0, acked: 0 });
         self.wanted_size = None;
         self.acknowledge(actions);
     }
@@ -67,7 +68,7 @@ impl Machine {
         }
         match frame {
             Frame::Control(Control::Hello { have }) => {
-                browser.stage = Stage::Greeted { have };
+                (browser.stage, browser.claimed) = (Stage::Greeted { have }, have);
                 self.say_ready(actions);
             }
             Frame::Control(_) => {}
@@ -144,10 +145,8 @@ impl Machine {
         let Screen { offset, cols, rows, bytes } = screen;
         (browser.stage, browser.acked) = (Stage::Live, offset);
         let socket = browser.socket;
-        if (cols, rows) != self.size {
-            actions.push(Action::ToBrowser(Frame::Resized { offset, cols, rows }));
-        }
-        actions.extend(parts(offset, bytes).map(Action::ToBrowser));
+        actions.push(Action::ToBrowser(Frame::Resized { offset, cols, rows }));
+        actions.extend(redrawn(offset, bytes).map(Action::ToBrowser));
         actions.push(Action::Replay { socket, from: offset, to: self.output });
         self.acknowledge(actions);
     }
@@ -157,7 +156,8 @@ impl Machine {
         let Some(browser) = self.browser.as_ref().filter(|browser| browser.stage == Stage::Live) else {
             return;
         };
-        if self.output.saturating_sub(browser.acked) > LAG {
+        // While the shell ends nothing waits for the browser: what it does not take is skipped.
+        if self.phase == Phase::Active && self.output.saturating_sub(browser.acked) > LAG {
             let behind = Close::new(close::TRY_AGAIN, "This browser fell too far behind; it may come back.");
             actions.push(Action::DropBrowser(behind));
             self.browser = None;
@@ -212,7 +212,11 @@ impl Machine {
             return;
         }
         if taken > self.output {
-            return self.browser_broke("acknowledged more than was sent", actions);
+            // It may have said so before its screen arrived.
+            if taken > browser.claimed {
+                self.browser_broke("acknowledged more than was sent", actions);
+            }
+            return;
         }
         browser.acked = browser.acked.max(taken);
         self.acknowledge(actions);
@@ -228,6 +232,10 @@ impl Machine {
         if browser.plain && self.phase != Phase::Exiting {
             return self.finish(Reason::Closed, None, actions);
         }
+        if self.phase != Phase::Exiting {
+            // What waits for it is not kept: it comes from the recording when it is back.
+            actions.push(Action::DropBrowser(Close::new(close::EXIT, "You left this session.")));
+        }
         self.mark("the browser is gone", actions);
         self.acknowledge(actions);
     }
@@ -241,21 +249,4 @@ impl Machine {
         let close = Close::new(close::PROTOCOL, what);
         self.finish_with(Reason::Error, None, close, None, actions);
     }
-}
-
-/// A screen as its frames; one at least, so that the terminal is cleared.
-fn parts(offset: u64, mut bytes: Bytes) -> impl Iterator<Item = Frame> {
-    let mut done = false;
-    std::iter::from_fn(move || {
-        if done {
-            return None;
-        }
-        let bytes = {
-            let length = bytes.len().min(MAX_SCREEN_PART);
-            let part = bytes.split_to(length);
-            done = bytes.is_empty();
-            part
-        };
-        Some(Frame::Screen { offset, last: done, bytes })
-    })
 }

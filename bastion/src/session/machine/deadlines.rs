@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use openapi::frames::Control;
 
-use super::{Action, Machine, Phase, Reason, Relay, control};
+use super::{Action, Machine, Phase, Reason, Relay, control, relay::Stage};
 
 /// How long a session waits for its agent's first coming.
 const AGENT_WITHIN: Duration = Duration::from_secs(20);
 /// How long before a deadline the user is warned.
 const WARNING: Duration = Duration::from_secs(60);
-/// How long a shell that is ending may take to say how.
+/// How long an agent may take, once its socket is here, until both streams flow.
+const FLOWS_WITHIN: Duration = Duration::from_secs(15);
+/// How long a shell that is ending may print nothing and not say how it ended.
 const EXIT_WITHIN: Duration = Duration::from_secs(15);
+/// How long it may print on.
+const EXIT_AT_LAST: Duration = Duration::from_secs(120);
 /// How long a browser has for the rest, once the shell is ending.
 pub const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -54,10 +58,11 @@ impl Machine {
         let lost = match self.relay {
             Relay::Awaited => Some((AGENT_WITHIN, Reason::NoAgent)),
             Relay::Gone { since } => Some((since + self.terms.resume_grace, Reason::HostGone)),
-            Relay::Here { .. } => None,
+            Relay::Here { stage: Stage::Ready, .. } => None,
+            Relay::Here { since, .. } => Some((since + FLOWS_WITHIN, Reason::HostGone)),
         };
-        let exiting = (self.phase == Phase::Exiting && lost.is_none())
-            .then_some((self.exiting_since + EXIT_WITHIN, Reason::Error));
+        let exit_by = (self.printed_last + EXIT_WITHIN).min(self.exiting_since + EXIT_AT_LAST);
+        let exiting = (self.phase == Phase::Exiting && lost.is_none()).then_some((exit_by, Reason::Error));
         // A shell that is ending needs no browser: the recording gets the rest.
         let detached = (self.browser.is_none() && self.phase != Phase::Exiting)
             .then_some((self.detached_since + self.terms.detach_grace, Reason::Detached));

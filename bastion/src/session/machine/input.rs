@@ -14,9 +14,11 @@ const JOINED: usize = 4 * 1024;
 pub(super) struct Input {
     /// Bytes taken from browsers.
     taken: u64,
-    /// Bytes acknowledged to them.
+    /// Bytes acknowledged to them: what the agent has, and what is meant for nobody.
     acked: u64,
-    /// What was passed on to the agent and not acknowledged yet, from `acked` on, each piece with its offset.
+    /// Bytes that the agent has acknowledged.
+    agent_acked: u64,
+    /// What was passed on to the agent and not acknowledged yet, from there on, each piece with its offset.
     held: VecDeque<(u64, Bytes)>,
     /// Nobody here knows where the stream stands: an earlier start of the bastion did.
     unknown: bool,
@@ -36,9 +38,14 @@ impl Input {
         self.taken
     }
 
-    /// What the agent has, as far as is known.
+    /// What browsers need not keep.
     pub(super) fn acked(&self) -> u64 {
         self.acked
+    }
+
+    /// What the agent has, as far as it said.
+    pub(super) fn agent_acked(&self) -> u64 {
+        self.agent_acked
     }
 
     /// Takes what a browser typed; kept for the agent if it is `meant` for it. INVARIANT: once something was not,
@@ -71,6 +78,7 @@ impl Input {
         if upto > self.taken {
             return false;
         }
+        self.agent_acked = self.agent_acked.max(upto);
         self.acked = self.acked.max(upto);
         while let Some((offset, bytes)) = self.held.front_mut() {
             let covered = usize::try_from(upto.saturating_sub(*offset)).unwrap_or(usize::MAX);
@@ -89,9 +97,9 @@ impl Input {
     pub(super) fn resume(&mut self, upto: u64) -> Option<Vec<(u64, Bytes)>> {
         if std::mem::take(&mut self.unknown) {
             (self.taken, self.acked) = (upto, upto);
+            self.agent_acked = upto;
         }
-        let lacks = self.held.front().is_some_and(|(offset, _)| upto < *offset);
-        if lacks || !self.acknowledge(upto) {
+        if upto < self.agent_acked || !self.acknowledge(upto) {
             return None;
         }
         Some(self.held.iter().cloned().collect())
@@ -126,6 +134,21 @@ mod tests {
         assert_eq!(input.resume(3), None, "it had said 4");
         assert_eq!(input.resume(7), None, "there are six");
         assert_eq!((input.taken(), input.acked()), (6, 4));
+    }
+
+    #[test]
+    fn what_was_meant_for_nobody_is_settled_for_the_browser_and_not_the_agents() {
+        let mut input = Input::default();
+        input.take(0, &Bytes::from_static(b"abc"), true).unwrap();
+        input.take(3, &Bytes::from_static(b"de"), false).unwrap();
+        assert_eq!((input.acked(), input.agent_acked()), (5, 0));
+        assert_eq!(input.resume(1), Some(vec![(1, Bytes::from_static(b"bc"))]));
+        input.drop_all();
+        assert_eq!(
+            input.resume(1),
+            Some(Vec::new()),
+            "the shell has ended, and the agent stands where it stood"
+        );
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) enum Relay {
     /// It is gone.
     Gone { since: Duration },
     /// It is here.
-    Here { socket: u32, stage: Stage },
+    Here { socket: u32, stage: Stage, since: Duration },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +53,9 @@ impl Machine {
             let replaced = Close::new(close::ELSEWHERE, "Replaced by a newer relay.");
             actions.push(Action::DropRelay(replaced));
         }
-        self.relay = Relay::Here { socket, stage: Stage::Hello { resumes } };
+        self.relay = Relay::Here { socket, stage: Stage::Hello { resumes }, since: self.now };
         if resumes {
-            let resume = Control::Resume { have: self.output, input: self.input.acked() };
+            let resume = Control::Resume { have: self.output, input: self.input.agent_acked() };
             actions.push(Action::ToRelay(control(resume)));
         }
     }
@@ -121,7 +121,7 @@ impl Machine {
         }
         // Its `have` was an acknowledgement.
         self.relay_acked = self.output;
-        self.exiting_since = self.now;
+        self.printed_last = self.now;
         self.set_stage(Stage::Count);
     }
 
@@ -167,6 +167,9 @@ impl Machine {
             return self.relay_broke("more output than the window allows", actions);
         }
         self.output = end;
+        if self.phase == Phase::Exiting {
+            self.printed_last = self.now;
+        }
         actions.push(Action::RecordOutput { offset, bytes: bytes.clone() });
         self.show(Frame::Data { offset, bytes }, actions);
         self.acknowledge(actions);
@@ -176,8 +179,11 @@ impl Machine {
         if offset != self.output {
             return self.relay_broke("a size must stand where the output is", actions);
         }
-        self.size = (cols, rows);
-        actions.push(Action::RecordSize { offset, cols, rows });
+        // An agent that comes back says its size again.
+        if (cols, rows) != self.size {
+            self.size = (cols, rows);
+            actions.push(Action::RecordSize { offset, cols, rows });
+        }
         self.show(Frame::Resized { offset, cols, rows }, actions);
     }
 
@@ -198,7 +204,7 @@ impl Machine {
     fn on_exiting(&mut self, actions: &mut Vec<Action>) {
         if self.phase != Phase::Exiting {
             self.phase = Phase::Exiting;
-            self.exiting_since = self.now;
+            (self.exiting_since, self.printed_last) = (self.now, self.now);
             actions.push(Action::BrowserEnding);
             self.acknowledge(actions);
         }
