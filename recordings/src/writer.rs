@@ -129,7 +129,7 @@ impl Tail {
 
     /// What must be so before anybody hears of it: it is as durable as configured.
     fn settled(&self, done: Done) -> Cursor {
-        if matches!(done.standing, Standing::Ended(_)) {
+        if matches!(done.standing, Standing::Ended(..)) {
             self.lease.finished();
         }
         self.head.recorded(done.place, done.standing);
@@ -158,7 +158,7 @@ impl Tail {
     fn finish(&mut self, at: Duration, exit: Option<Exit>, end: End) -> Result<Done, RecorderError> {
         let mut place = self.place;
         let mut frames = Vec::with_capacity(2);
-        if let Some(exit) = exit {
+        if let Some(exit) = exit.clone() {
             frames.push(place.cursor.event(Event { at, kind: Kind::Exit(exit) })?);
         }
         frames.push(place.cursor.end(at, &end)?);
@@ -166,7 +166,7 @@ impl Tail {
         place.pos += frames.iter().map(Framed::len).sum::<u64>();
         self.place = place;
         self.target.file.set_len(place.pos)?;
-        Ok(Done { place, standing: Standing::Ended(end) })
+        Ok(Done { place, standing: Standing::Ended(end, exit) })
     }
 
     fn write(&mut self, frames: &[Framed]) -> Result<(), RecorderError> {

@@ -176,3 +176,21 @@ async fn an_agent_that_does_not_come_back_is_a_host_that_is_gone() {
     assert_eq!((&session["status"], &session["end_reason"]), (&json!("error"), &json!("host_gone")));
     assert_eq!(output_of(&stored_cast(&alice, &terminal.session).await), "last words");
 }
+
+#[tokio::test]
+async fn sockets_that_say_nothing_are_closed_and_cost_the_session_nothing() {
+    let (bastion, alice, host, secret, mut relay, mut terminal) = relayed().await;
+    relay.frame(data(0, "before ")).await;
+    terminal.until("before ").await;
+    let answer = alice.get(&format!("/sessions/{}/reattach", terminal.session)).await.expect(200);
+    let mut mute = crate::terminals::dial_framed(&alice, answer["token"].as_str().unwrap()).await.unwrap();
+    let mut mute_relay = come_back(&bastion, &host, &secret, &terminal.session).await.unwrap();
+    assert_eq!(mute.closed().await.code, 4400);
+    assert_eq!(mute_relay.closed().await.code, 4400);
+    let mut relay = come_back(&bastion, &host, &secret, &terminal.session).await.unwrap();
+    relay.frame(Frame::Control(Control::Hello { have: 7 })).await;
+    relay.frame(Frame::Ack(0)).await;
+    let mut terminal = terminal.come_back(&alice).await;
+    relay.frame(data(7, "after")).await;
+    terminal.until("before after").await;
+}

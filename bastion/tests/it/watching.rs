@@ -225,3 +225,44 @@ async fn a_watcher_that_breaks_the_protocol_is_closed_and_nobody_else_is() {
     terminal.type_in("echo st''ill\n").await;
     terminal.until("still").await;
 }
+
+#[tokio::test]
+async fn a_watcher_that_takes_nothing_hears_the_end_all_the_same() {
+    let (_bastion, alice, _) = world(Shell::Login).await;
+    let mut terminal = alice.run("web-1", "read go; seq 200000; exit 3").await;
+    let mut stalled = alice.back(&terminal.session, "watch", 0).await.unwrap();
+    terminal.type_in("go\n").await;
+    assert_eq!(terminal.ended().await.exit, Some((Some(3), None)));
+    let closed = loop {
+        // Reading, and acknowledging nothing.
+        if let Err(closed) = stalled.take().await {
+            break closed;
+        }
+    };
+    assert_eq!((closed.code, stalled.exit), (1000, Some((Some(3), None))));
+}
+
+#[tokio::test]
+async fn a_user_who_is_disabled_stops_watching() {
+    let (bastion, alice, root) = world(Shell::Login).await;
+    let carol = bastion.user("carol", "auditor").await;
+    let mut terminal = alice.open("web-1").await;
+    let mut player = Player::of(&carol, &terminal.session).await.unwrap();
+    player.step().await.unwrap();
+    root.patch(&format!("/users/{}", carol.id), json!({"disabled": true})).await.expect(200);
+    let closed = player.ended().await;
+    assert_eq!((closed.code, closed.reason.as_str()), (4403, "You may no longer use this host."));
+    terminal.type_in("echo st''ill\n").await;
+    terminal.until("still").await;
+}
+
+#[tokio::test]
+async fn a_watcher_cannot_acknowledge_what_it_was_not_sent() {
+    let (_bastion, alice, _) = world(Shell::Login).await;
+    let mut terminal = alice.open("web-1").await;
+    let mut liar = alice.back(&terminal.session, "watch", 0).await.unwrap();
+    liar.socket.frame(openapi::frames::Frame::Ack(u64::MAX)).await;
+    assert_eq!(liar.ended().await.closed.code, 4400);
+    terminal.type_in("echo st''ill\n").await;
+    terminal.until("still").await;
+}

@@ -1,3 +1,5 @@
+//! The messages of a live stream, byte by byte.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;

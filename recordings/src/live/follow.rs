@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::tape::{Heard, Place, Standing, Tape};
 use super::{Live, LiveError, Redraw};
-use crate::journal::{End, Event};
+use crate::journal::{End, Event, Kind};
 
 /// Bytes of journal that a follower may be behind before it gets a screen instead: 1 MiB.
 pub const LAG: u64 = 1 << 20;
@@ -93,6 +93,7 @@ impl Follow {
                 // Who follows a flood costs half a processor at most, and is shown it once a second or so.
                 self.rests_until = Instant::now() + began.elapsed().min(REST_MAX);
                 self.place = Some(checkpoint.place);
+                self.keep_the_exit(checkpoint.place);
                 return Ok(Followed::Screen(checkpoint.into()));
             };
             if place.pos < end {
@@ -101,7 +102,7 @@ impl Follow {
                 continue;
             }
             match heard.standing {
-                Standing::Ended(end) => return Ok(Followed::Ended(end)),
+                Standing::Ended(end, _) => return Ok(Followed::Ended(end)),
                 Standing::Interrupted => return Ok(Followed::Interrupted),
                 Standing::Open => (),
             }
@@ -109,6 +110,18 @@ impl Follow {
             self.ready = VecDeque::new();
             // The sender lives as long as `live` does.
             let _ = self.heard.changed().await;
+        }
+    }
+}
+
+impl Follow {
+    /// A screen leaves out what lies before it, but not how the shell ended.
+    fn keep_the_exit(&mut self, place: Place) {
+        let heard = self.heard.borrow();
+        if let Standing::Ended(_, Some(exit)) = &heard.standing
+            && heard.place.pos == place.pos
+        {
+            self.ready.push_back(Event { at: place.cursor.at, kind: Kind::Exit(exit.clone()) });
         }
     }
 }

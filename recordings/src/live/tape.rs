@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::LiveError;
-use crate::journal::{Cursor, End, Entry, Header, Kind, Reader, Record};
+use crate::journal::{Cursor, End, Exit, Entry, Header, Kind, Reader, Record};
 use crate::screen::Screen;
 
 /// Bytes of output between two marks, at least.
@@ -88,7 +88,7 @@ pub(super) struct Heard {
 #[derive(Clone, Debug)]
 pub(crate) enum Standing {
     Open,
-    Ended(End),
+    Ended(End, Option<Exit>),
     Interrupted,
 }
 

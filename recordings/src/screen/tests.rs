@@ -1,3 +1,5 @@
+//! What a screen restores, for any stream cut anywhere.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
