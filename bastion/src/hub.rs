@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use openapi::frames::Frame;
 use policies::Obligations;
 use recordings::{Facts, Header, Recorder, Spool};
 use serde_json::json;
@@ -63,6 +64,8 @@ pub struct Attached {
     pub inbox: mpsc::Sender<Message>,
     /// What it is to be sent.
     pub outbox: Arc<Outbox>,
+    /// What it has said already.
+    pub hello: Option<Frame>,
 }
 
 /// A watcher's hold on a session; leaving is dropping it.
@@ -301,13 +304,19 @@ impl Hub {
         });
     }
 
-    /// Goes on with one's session in another socket, which replaces the one before.
-    pub async fn reattach(&self, session: &str, permit: Permit) -> Result<Attached, AttachRefused> {
+    /// Goes on with one's session in another socket, which has said hello and replaces the one before.
+    pub async fn reattach(
+        &self,
+        session: &str,
+        permit: Permit,
+        hello: Frame,
+    ) -> Result<Attached, AttachRefused> {
         let own = |live: &Live| live.user == permit.user.id && live.asset == permit.asset.id;
         if !self.live().get(session).is_some_and(own) {
             return Err(AttachRefused::Gone);
         }
-        self.attach(session, false, permit.obligations.read_only).await
+        let attached = self.attach(session, false, permit.obligations.read_only).await?;
+        Ok(Attached { hello: Some(hello), ..attached })
     }
 
     async fn attach(&self, session: &str, plain: bool, read_only: bool) -> Result<Attached, AttachRefused> {
@@ -317,7 +326,7 @@ impl Hub {
         let here = Event::BrowserHere { socket, plain, read_only };
         let message = Message::Browser(outbox.clone(), here);
         inbox.send(message).await.map_err(|_| AttachRefused::Gone)?;
-        Ok(Attached { session: session.to_owned(), socket, inbox, outbox })
+        Ok(Attached { session: session.to_owned(), socket, inbox, outbox, hello: None })
     }
 
     /// Follows a live session, as a user; `name` is for the recording's marker.
@@ -426,6 +435,7 @@ fn row(permit: &Permit, id: &str, node: &Node, (cols, rows): (u16, u16), now: i6
         decision_id: permit.decision.clone(),
         credential: permit.credential.clone(),
         address: permit.address.to_string(),
+        plain: permit.claims.plain,
         command: permit.claims.command.clone(),
         run_as: permit.run_as.clone(),
         cols: cols.into(),

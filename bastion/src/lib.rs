@@ -231,11 +231,7 @@ async fn take_up_what_was_left(
     for aside in &recovery.aside {
         tracing::error!(session = aside.session, path = %aside.path.display(), reason = aside.reason,
             "a spool file is set aside");
-        let state = recordings::RecordingState::Failed { reason: aside.reason.clone() };
-        let rows = keeping::Rows { db: db.clone(), clock: clock.clone() };
-        if let Err(error) = recordings::Ledger::moved(&rows, &aside.session, &state).await {
-            tracing::error!(%error, "its row does not say so");
-        }
+        lost(db, clock, &aside.session, &aside.reason).await;
     }
     for journal in recovery.found.iter().filter(|journal| journal.end.is_none()) {
         let session = &journal.header.facts.session;
@@ -253,9 +249,23 @@ async fn take_up_what_was_left(
         }
     }
     for session in db.abandoned_sessions(node).await? {
+        let is_its = |journal: &recordings::Recovered| journal.header.facts.session == session.id;
+        let aside = recovery.aside.iter().any(|aside| aside.session == session.id);
+        if session.started_at.is_some() && !aside && !recovery.found.iter().any(is_its) {
+            lost(db, clock, &session.id, "its journal is gone from the spool").await;
+        }
         end_row(db, clock, &session.id, Reason::Error, None).await?;
     }
     Ok(())
+}
+
+/// A recording that cannot be kept says why.
+async fn lost(db: &Db, clock: &Clock, session: &str, reason: &str) {
+    let state = recordings::RecordingState::Failed { reason: reason.to_owned() };
+    let rows = keeping::Rows { db: db.clone(), clock: clock.clone() };
+    if let Err(error) = recordings::Ledger::moved(&rows, session, &state).await {
+        tracing::error!(session, %error, "its row does not say that it is lost");
+    }
 }
 
 /// Whether the session of this journal lives, and goes on.
@@ -267,7 +277,9 @@ async fn take_up(
     header: &recordings::Header,
 ) -> Result<bool, ServeError> {
     let session = &header.facts.session;
-    let Some(row) = db.session(session).await?.filter(|row| row.ended_at.is_none()) else { return Ok(false) };
+    // A plain client cannot come back, so its session does not either.
+    let goes_on = |row: &db::sessions::Model| row.ended_at.is_none() && !row.plain;
+    let Some(row) = db.session(session).await?.filter(goes_on) else { return Ok(false) };
     match spool.resume(session).await {
         Err(error) => {
             tracing::error!(session, %error, "a journal cannot be gone on with");

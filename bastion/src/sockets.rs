@@ -90,11 +90,15 @@ const RELAY: Side = Side { frame: Event::Relay, gone: Event::RelayGone };
 ///
 /// `gone` is called when nothing more comes, before the goodbyes are over.
 async fn pump(socket: WebSocketStream, side: Side, attached: Attached, gone: impl FnOnce()) {
-    let Attached { socket: number, inbox, outbox, .. } = attached;
+    let Attached { socket: number, inbox, outbox, hello, .. } = attached;
     let (sink, mut stream) = socket.split();
+    let first_by = hello.is_none().then(|| Instant::now() + FIRST);
+    if let Some(hello) = hello {
+        leave(&inbox, (side.frame)(number, hello)).await;
+    }
     {
         let into = |frame| (side.frame)(number, frame);
-        let read = read(&mut stream, into, &inbox, &outbox);
+        let read = read(&mut stream, into, &inbox, &outbox, first_by);
         let write = write(sink, &outbox);
         tokio::pin!(read, write);
         tokio::select! {
@@ -130,12 +134,11 @@ async fn read(
     into: impl Fn(Frame) -> Event,
     inbox: &mpsc::Sender<Message>,
     outbox: &Outbox,
-) -> Option<Close> {
-    let mut patience = FIRST;
     // Pings and pongs keep a socket, but are no first message.
-    let mut first_by = Some(Instant::now() + FIRST);
+    mut first_by: Option<Instant>,
+) -> Option<Close> {
     loop {
-        let by = first_by.unwrap_or_else(|| Instant::now() + patience);
+        let by = first_by.unwrap_or_else(|| Instant::now() + SILENCE);
         let message = match timeout_at(by, next(stream)).await {
             // Silence is a network that stands still, and no breach: the session waits for another socket.
             Err(_) if first_by.is_some() => {
@@ -152,7 +155,7 @@ async fn read(
             Ok(Received::Text) => return Some(Close::new(close::PROTOCOL, "text where frames are binary")),
             Ok(Received::Binary(message)) => message,
         };
-        (first_by, patience) = (None, SILENCE);
+        first_by = None;
         match Frame::decode(message) {
             Err(error) => return Some(Close::new(close::PROTOCOL, error.to_string())),
             Ok(Frame::Control(Control::Ping)) => outbox.push(Frame::Control(Control::Pong)),
@@ -168,6 +171,27 @@ async fn read(
                     return None;
                 }
             }
+        }
+    }
+}
+
+/// The hello of a browser that comes back, before it takes anything from the one that is there.
+async fn hello(socket: &mut WebSocketStream) -> Result<Frame, Close> {
+    let by = Instant::now() + FIRST;
+    loop {
+        match timeout_at(by, next(socket)).await {
+            Ok(Received::Other) => {}
+            Ok(Received::Binary(message)) => {
+                return match Frame::decode(message) {
+                    Ok(hello @ Frame::Control(Control::Hello { .. })) => Ok(hello),
+                    Ok(_) => Err(Close::new(close::PROTOCOL, "the first message must be hello")),
+                    Err(error) => Err(Close::new(close::PROTOCOL, error.to_string())),
+                };
+            }
+            Ok(Received::TooBig) => return Err(Close::new(close::TOO_BIG, "a message above 64 KiB")),
+            Ok(Received::Text) => return Err(Close::new(close::PROTOCOL, "text where frames are binary")),
+            Ok(Received::End) => return Err(Close::new(close::EXIT, "gone")),
+            Err(_) => return Err(Close::new(close::PROTOCOL, "the first message must come within 10 s")),
         }
     }
 }

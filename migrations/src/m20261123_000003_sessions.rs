@@ -102,6 +102,7 @@ async fn sessions(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(id("decision_id"))
         .col(name_or_null("credential", 80))
         .col(name("address", 64))
+        .col(flag("plain"))
         .col(document_or_null(manager, "command"))
         .col(name_or_null("run_as", 64))
         .col(count("cols"))

@@ -131,7 +131,8 @@ impl Sessions {
     /// Come back to one's session
     ///
     /// A ticket for one more socket to a session that lives: to type (`control`; the socket before is closed
-    /// with 4409) or only to look (`watch`). The chain rules again. 409 `ended`, with `end_reason`, when it is over.
+    /// with 4409) or only to look (`watch`). The chain rules again. 409 `ended`, with `end_reason`, when it is over;
+    /// 409 `plain` when a plain client has it.
     #[oai(path = "/sessions/:id/reattach", method = "get")]
     async fn reattach(
         &self,
@@ -151,6 +152,10 @@ impl Sessions {
             return Err(ApiError::not_found());
         }
         require_live(&session)?;
+        if session.plain && mode == Mode::Control {
+            let detail = "A plain client has this session: nobody can take it over.";
+            return Err(ApiError::conflict("plain", detail));
+        }
         let ask = Ask {
             asset: session.asset_id,
             cols: side(session.cols),

@@ -31,6 +31,8 @@ pub struct Model {
     pub credential: Option<String>,
     /// The client's.
     pub address: String,
+    /// Of a plain client: it cannot come back.
+    pub plain: bool,
     /// Run in the login shell; none: the login shell itself.
     pub command: Option<String>,
     /// The host's user; none: the agent's own.

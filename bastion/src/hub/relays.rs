@@ -159,7 +159,7 @@ impl Hub {
         let outbox = Arc::new(Outbox::default());
         let message = Message::Relay(outbox.clone(), Event::RelayHere { socket, resumes });
         inbox.send(message).await.map_err(|_| RelayRefused::Gone)?;
-        Ok(Attached { session: session.to_owned(), socket, inbox, outbox })
+        Ok(Attached { session: session.to_owned(), socket, inbox, outbox, hello: None })
     }
 
     /// The socket of a session's agent is gone: until it is back it need not name the session.

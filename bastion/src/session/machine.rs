@@ -363,6 +363,10 @@ impl Machine {
         if self.phase == Phase::Connecting {
             return self.finish(Reason::Error, None, actions);
         }
+        // Nobody could come back to it.
+        if self.browser.as_ref().is_some_and(Browser::is_plain) {
+            return self.finish(Reason::Closed, None, actions);
+        }
         self.phase = Phase::Over;
         actions.push(Action::HandOver);
     }

@@ -134,6 +134,22 @@ fn idleness_is_measured_by_keys_not_output_and_warned_of() {
 }
 
 #[test]
+fn a_short_idle_time_warns_at_its_half_and_again_after_every_key() {
+    let at = Duration::from_secs;
+    let mut machine = active(Terms { idle_timeout: Some(at(20)), ..terms() });
+    let warned = |actions: &[Action]| {
+        let warning = control(Control::Closing { reason: "idle".into(), in_seconds: 10 });
+        actions.contains(&Action::ToBrowser(warning))
+    };
+    assert_eq!(machine.next_deadline(), Some(at(10)));
+    assert!(warned(&machine.on(Event::Tick, at(10))));
+    assert!(!warned(&machine.on(Event::Tick, at(11))), "once");
+    machine.on(Event::Browser(B, data(0, b"k")), at(15));
+    assert!(warned(&machine.on(Event::Tick, at(25))));
+    assert_eq!(ended(&machine.on(Event::Tick, at(35))).unwrap().0, Reason::Idle);
+}
+
+#[test]
 fn a_session_ends_at_its_longest_whatever_is_typed() {
     let mut machine = active(Terms { max_duration: Some(Duration::from_secs(100)), ..terms() });
     machine.on(Event::Browser(B, data(0, b"k")), Duration::from_secs(99));
@@ -406,6 +422,16 @@ fn a_bastion_that_stops_hands_over_what_is_recorded_and_ends_what_is_not() {
     assert!(machine.is_over());
     let mut machine = opened(terms());
     assert_eq!(ended(&machine.on(Event::HandOver, Duration::ZERO)).unwrap().0, Reason::Error);
+}
+
+#[test]
+fn a_plain_clients_session_ends_with_the_bastion() {
+    let mut machine = Machine::new(terms());
+    machine.on(Event::BrowserHere { socket: B, plain: true, read_only: false }, Duration::ZERO);
+    machine.on(Event::RelayHere { socket: R, resumes: false }, Duration::ZERO);
+    machine.on(Event::Browser(B, hello()), Duration::ZERO);
+    machine.on(Event::Relay(R, hello()), Duration::ZERO);
+    assert_eq!(ended(&machine.on(Event::HandOver, Duration::ZERO)).unwrap().0, Reason::Closed);
 }
 
 #[test]

@@ -6,10 +6,12 @@ use openapi::{
     frames::{SUBPROTOCOL, close},
     ticket::Mode,
 };
-use poem::{IntoResponse as _, Request, Response, handler, http::StatusCode};
+use poem::{
+    IntoResponse as _, Request, Response, handler, http::StatusCode, web::websocket::WebSocketStream,
+};
 use serde::Deserialize;
 
-use super::{BROWSER, config, offered, plain, pump, refuse, relay::websocket, require_upgrade, watch};
+use super::{BROWSER, config, hello, offered, plain, pump, refuse, relay::websocket, require_upgrade, watch};
 use crate::{
     access::{Permit, Refused},
     api::{
@@ -60,6 +62,7 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
             .on_upgrade(move |socket| async move {
                 match enter(&app, &token, credential.as_deref(), address, None, false).await {
                     Ok(Entered::ToType(attached)) => pump(socket, BROWSER, attached, || ()).await,
+                    Ok(Entered::Back(session, permit)) => back(&app, socket, session, *permit).await,
                     Ok(Entered::ToWatch(session, watch)) => watch::pump_watcher(socket, session, watch).await,
                     Err(close) => refuse(socket, close).await,
                 }
@@ -71,8 +74,8 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
             .on_upgrade(move |socket| async move {
                 match enter(&app, &token, None, address, Some((cols, rows)), true).await {
                     Ok(Entered::ToType(attached)) => plain::pump(socket, attached).await,
-                    // No plain ticket is one for watching.
-                    Ok(Entered::ToWatch(..)) => {}
+                    // No plain ticket is one for a session that lives.
+                    Ok(Entered::Back(..) | Entered::ToWatch(..)) => {}
                     Err(close) => refuse(socket, close).await,
                 }
                 drop(tracked);
@@ -114,6 +117,7 @@ pub(super) fn require_origin(request: &Request, app: &App) -> Result<(), ApiErro
 /// What a ticket led to.
 enum Entered {
     ToType(Attached),
+    Back(String, Box<Permit>),
     ToWatch(String, Watch),
 }
 
@@ -146,11 +150,23 @@ async fn enter(
 async fn come_back(app: &App, session: String, permit: Permit) -> Result<Entered, Close> {
     let entered = match permit.claims.mode {
         Some(Mode::Watch) => watched(app, session.clone(), &permit).await,
-        Some(Mode::Control) | None => app.hub.reattach(&session, permit).await.map(Entered::ToType).ok(),
+        Some(Mode::Control) | None => Some(Entered::Back(session.clone(), Box::new(permit))),
     };
     match entered {
         Some(entered) => Ok(entered),
         None => Err(how_it_ended(app, &session).await),
+    }
+}
+
+/// Takes a session over, once the newcomer has shown that it speaks: one that does not costs nobody anything.
+async fn back(app: &App, mut socket: WebSocketStream, session: String, permit: Permit) {
+    let attached = match hello(&mut socket).await {
+        Ok(hello) => app.hub.reattach(&session, permit, hello).await.ok(),
+        Err(close) => return refuse(socket, close).await,
+    };
+    match attached {
+        Some(attached) => pump(socket, BROWSER, attached, || ()).await,
+        None => refuse(socket, how_it_ended(app, &session).await).await,
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Like every watcher it reads the journal at its own pace; one that takes nothing is dropped.
 
-use futures_util::{SinkExt as _, StreamExt as _, stream::SplitSink};
+use futures_util::{
+    SinkExt as _, StreamExt as _,
+    stream::{SplitSink, SplitStream},
+};
 use openapi::frames::close;
 use poem::{
     IntoResponse as _, Request, Response, handler,
@@ -12,8 +15,8 @@ use recordings::{Follow, Followed, alis};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::{
-    PING, SILENCE, browser::require_origin, config, hear_out, offered, relay::websocket, require_upgrade,
-    say_goodbye,
+    PING, SILENCE, browser::require_origin, config, hear_out, is_too_big, offered, relay::websocket,
+    require_upgrade, say_goodbye,
 };
 use crate::{
     api::{
@@ -55,21 +58,28 @@ pub async fn open(request: &Request) -> Result<Response, ApiError> {
 
 async fn show(socket: WebSocketStream, watch: Watch) {
     let (mut sink, mut stream) = socket.split();
-    // A player says nothing but pongs; when they stop, or it closes, it is gone.
-    let gone = async {
-        while let Ok(Some(Ok(message))) = timeout(SILENCE, stream.next()).await {
-            if matches!(message, Ws::Close(_)) {
-                return;
-            }
-        }
-    };
     let close = tokio::select! {
         close = tell(&mut sink, watch) => close,
-        () = gone => return,
+        close = gone(&mut stream) => close,
     };
     if let Some(close) = close {
         say_goodbye(&mut sink, close).await;
         hear_out(&mut stream).await;
+    }
+}
+
+/// A player says nothing but pongs; when they stop, or it closes, it is gone.
+async fn gone(stream: &mut SplitStream<WebSocketStream>) -> Option<Close> {
+    loop {
+        match timeout(SILENCE, stream.next()).await {
+            Ok(Some(Ok(Ws::Close(_))) | None) => return None,
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(error))) if is_too_big(&error) => {
+                return Some(Close::new(close::TOO_BIG, "a message above 64 KiB"));
+            }
+            Ok(Some(Err(_))) => return None,
+            Err(_) => return Some(Close::new(close::AWAY, "nothing was heard for 35 s")),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ type Taken = watch::Sender<Option<u64>>;
 
 /// Carries bytes both ways until either end is done. Closing a plain socket ends its session.
 pub(super) async fn pump(socket: WebSocketStream, attached: Attached) {
-    let Attached { session, socket: number, inbox, outbox } = attached;
+    let Attached { session, socket: number, inbox, outbox, .. } = attached;
     let (mut sink, mut stream) = socket.split();
     let greeting = Ws::Text(json!({"session_id": session}).to_string());
     let hello = Event::Browser(number, Frame::Control(Control::Hello { have: 0 }));

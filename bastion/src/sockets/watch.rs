@@ -21,7 +21,8 @@ pub(super) async fn pump_watcher(socket: WebSocketStream, session: String, watch
     // The socket waits when it is full.
     let (inbox, events) = mpsc::channel(INBOX);
     let outbox = std::sync::Arc::new(Outbox::for_browser());
-    let attached = Attached { session: session.clone(), socket: 0, inbox, outbox: outbox.clone() };
+    let attached =
+        Attached { session: session.clone(), socket: 0, inbox, outbox: outbox.clone(), hello: None };
     let mut watcher = Watcher { session, outbox, events, sent: 0, acked: 0, size: None, exit: None };
     let show = async {
         let Done(close) = watcher.show(watch).await;

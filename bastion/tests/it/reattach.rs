@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     harness::{Bastion, eventually, world},
     recordings::{output_of, stored_cast},
-    terminals::{Socket, dial_framed},
+    terminals::{Plain, Socket, dial_framed},
 };
 
 #[tokio::test]
@@ -178,4 +178,33 @@ async fn a_browser_is_warned_of_a_deadline_before_it_comes() {
     }
     let (reason, seconds) = &terminal.warnings[0];
     assert!(reason == "max_time" && (58..=60).contains(seconds), "{:?}", terminal.warnings);
+}
+
+#[tokio::test]
+async fn a_newcomer_that_does_not_speak_takes_nothing_over() {
+    let (_bastion, alice, _) = world(Shell::Login).await;
+    let mut terminal = alice.open("web-1").await;
+    let dial = || async {
+        let answer = alice.get(&format!("/sessions/{}/reattach", terminal.session)).await.expect(200);
+        dial_framed(&alice, answer["token"].as_str().unwrap()).await.unwrap()
+    };
+    let mut mute = dial().await;
+    let mut rude = dial().await;
+    rude.frame(Frame::Ack(1)).await;
+    assert_eq!((rude.closed().await.code, mute.closed().await.code), (4400, 4400));
+    terminal.type_in("echo st''ill; exit 2\n").await;
+    terminal.until("still").await;
+    assert_eq!(terminal.ended().await.exit, Some((Some(2), None)));
+}
+
+#[tokio::test]
+async fn a_plain_clients_session_is_not_taken_over() {
+    let (bastion, alice, _) = world(Shell::Login).await;
+    let ticket = alice.authorize_with("web-1", "plain=1").await.expect(200);
+    let mut plain = Plain::open(&bastion, ticket["token"].as_str().unwrap(), "").await.unwrap();
+    alice.get(&format!("/sessions/{}/reattach", plain.session)).await.refused(409, "plain");
+    let mut watcher = alice.back(&plain.session, "watch", 0).await.unwrap();
+    plain.type_in("echo pl''ain\n").await;
+    plain.until("plain").await;
+    watcher.until("plain").await;
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::LiveError;
-use crate::journal::{Cursor, End, Exit, Entry, Header, Kind, Reader, Record};
+use crate::journal::{Cursor, End, Entry, Exit, Header, Kind, Reader, Record};
 use crate::screen::Screen;
 
 /// Bytes of output between two marks, at least.

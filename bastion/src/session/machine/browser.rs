@@ -34,6 +34,12 @@ enum Stage {
     Live,
 }
 
+impl Browser {
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+}
+
 impl Machine {
     pub(super) fn is_browser(&self, socket: u32) -> bool {
         self.browser.as_ref().is_some_and(|browser| browser.socket == socket)

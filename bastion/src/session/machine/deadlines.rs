@@ -8,7 +8,7 @@ use super::{Action, Machine, Phase, Reason, Relay, control, relay::Stage};
 
 /// How long a session waits for its agent's first coming.
 const AGENT_WITHIN: Duration = Duration::from_secs(20);
-/// How long before a deadline the user is warned.
+/// How long before a deadline the user is warned; of idleness not before half of what is allowed is over.
 const WARNING: Duration = Duration::from_secs(60);
 /// How long an agent may take, once its socket is here, until both streams flow.
 const FLOWS_WITHIN: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ impl Machine {
             return self.finish(reason, None, actions);
         }
         let Some((end, reason)) = self.end_by_terms() else { return };
-        if !self.warned && now + WARNING >= end {
+        if !self.warned && now + self.warning(reason) >= end {
             self.warned = true;
             // Rounded up, so that a page's count ends with the session and not before.
             let in_seconds = (end - now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
@@ -44,10 +44,17 @@ impl Machine {
         }
     }
 
-    /// A key was typed: a warning stands unless that has put the end off.
+    /// A key was typed: that puts off the end for idleness, and another end stands as it was.
     pub(super) fn on_key(&mut self) {
         self.last_key = self.now;
-        self.warned &= self.end_by_terms().is_some_and(|(end, _)| end <= self.now + WARNING);
+        self.warned &= self.end_by_terms().is_some_and(|(_, reason)| reason != Reason::Idle);
+    }
+
+    fn warning(&self, reason: Reason) -> Duration {
+        match (reason, self.terms.idle_timeout) {
+            (Reason::Idle, Some(idle)) => WARNING.min(idle / 2),
+            _ => WARNING,
+        }
     }
 
     /// The first of all ends that are set, and what it ends the session for.
