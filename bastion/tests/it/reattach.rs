@@ -46,6 +46,9 @@ async fn a_new_page_gets_a_short_session_again_and_a_long_one_as_a_screen() {
     again.type_in("seq 300000; echo long-$((40+2))\n").await;
     again.until("long-42").await;
     let mut new = alice.back(&session, "control", 0).await.unwrap();
+    while new.screen.is_none() {
+        new.step().await.unwrap();
+    }
     new.type_in("echo af''ter\n").await;
     new.until("after").await;
     let (offset, screen) = new.screen.clone().unwrap();

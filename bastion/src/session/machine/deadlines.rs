@@ -22,8 +22,8 @@ pub const FAREWELL: Duration = Duration::from_secs(10);
 impl Machine {
     /// When to tick next, at the latest.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let warning =
-            self.end_by_terms().filter(|_| !self.warned).map(|(end, _)| end.saturating_sub(WARNING));
+        let warning = self.end_by_terms().filter(|_| !self.warned);
+        let warning = warning.map(|(end, reason)| end.saturating_sub(self.warning(reason)));
         [self.next_end().map(|(at, _)| at), warning].into_iter().flatten().min()
     }
 
