@@ -8,7 +8,7 @@ use avt::{Observation, Observer, Operation};
 
 use crate::asciicast::read::{CastError, Head, Lines, line};
 use crate::commands::{Command, Commands};
-use crate::screen::Screen;
+use crate::screen::Played;
 use crate::segments::{Cutter, Segment};
 use crate::transcript::{Encoder, Writing};
 
@@ -63,7 +63,7 @@ impl Pass {
 }
 
 struct Run {
-    screen: Screen,
+    screen: Played,
     watch: Watch,
     cutter: Option<Cutter>,
     commands: Commands,
@@ -75,7 +75,7 @@ impl Run {
     fn new(head: &Head, segment_bytes: Option<usize>) -> Self {
         let size = (head.width, head.height);
         Self {
-            screen: Screen::as_played(size.0, size.1),
+            screen: Played::new(size.0, size.1),
             watch: Watch::default(),
             cutter: segment_bytes.map(|bytes| Cutter::new(size, bytes)),
             commands: Commands::default(),
@@ -92,11 +92,11 @@ impl Run {
         }
         self.watch.lines.tick(event.at);
         match event.code {
-            b'o' => self.screen.feed_text(&event.data, &mut self.watch),
+            b'o' => self.screen.feed(&event.data, &mut self.watch),
             b'm' => self.cutter.iter_mut().for_each(|cutter| cutter.marker(&event.data)),
             _ => {
                 if let Some((cols, rows)) = event.size() {
-                    self.screen.resize_observed(cols, rows, &mut self.watch);
+                    self.screen.resize(cols, rows, &mut self.watch);
                 }
             }
         }

@@ -5,14 +5,16 @@
 
 use std::borrow::Cow;
 
-use avt::{Observer, Terminal};
+use avt::Terminal;
 
 use crate::utf8::Utf8;
 
 mod modes;
+mod played;
 mod sequences;
 
 use modes::Modes;
+pub(crate) use played::Played;
 use sequences::{Piece, Pieces};
 
 /// Characters kept of one sequence besides its end; the rest of a longer one is left out.
@@ -27,66 +29,34 @@ pub struct Screen {
     decoder: Utf8,
     /// A sequence that is not finished; the terminal has not seen it.
     held: String,
-    /// What a soft reset resets besides what `avt` does.
-    soft_reset: &'static str,
 }
 
-/// What xterm.js resets in a soft reset, and `avt` does not.
-const XTERM_SOFT_RESET: &str = "\x1b[?1l\x1b[?7h";
-
 impl Screen {
-    /// A blank screen of a terminal in the browser; columns and rows are brought within 1..=1000.
+    /// A blank screen; columns and rows are brought within 1..=1000.
     pub fn new(cols: u16, rows: u16) -> Self {
-        Self { soft_reset: XTERM_SOFT_RESET, ..Self::as_played(cols, rows) }
-    }
-
-    /// A blank screen as a player of recordings has it, which is `avt` itself, to the letter.
-    pub(crate) fn as_played(cols: u16, rows: u16) -> Self {
         let (cols, rows) = bounded(cols, rows);
         let Ok(terminal) = Terminal::new(cols, rows) else {
             unreachable!("both are at least 1");
         };
-        let (modes, decoder) = (Modes::default(), Utf8::default());
-        Self { terminal, modes, decoder, held: String::new(), soft_reset: "" }
+        Self { terminal, modes: Modes::default(), decoder: Utf8::default(), held: String::new() }
     }
 
     /// Takes the next raw output, cut anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let mut decoder = std::mem::take(&mut self.decoder);
-        self.feed_text(decoder.decode(bytes), &mut ());
-        self.decoder = decoder;
-    }
-
-    /// Takes the next output, decoded, and shows an observer what it does. To be used instead of [`Screen::feed`],
-    /// not in turns with it.
-    pub(crate) fn feed_text(&mut self, text: &str, observer: &mut impl Observer<Output = ()>) {
-        if self.held.is_empty() {
-            self.held = self.take(text, observer);
+        let Self { terminal, modes, decoder, held } = self;
+        let decoded = decoder.decode(bytes);
+        if held.is_empty() {
+            *held = take(terminal, modes, decoded);
         } else {
-            let mut joined = std::mem::take(&mut self.held);
-            joined.push_str(text);
-            self.held = self.take(&joined, observer);
+            held.push_str(decoded);
+            *held = take(terminal, modes, held);
         }
     }
 
     /// Changes the size as the host's terminal did, brought within 1..=1000.
     pub fn resize(&mut self, cols: u16, rows: u16) {
-        self.resize_observed(cols, rows, &mut ());
-    }
-
-    pub(crate) fn resize_observed(
-        &mut self,
-        cols: u16,
-        rows: u16,
-        observer: &mut impl Observer<Output = ()>,
-    ) {
         let (cols, rows) = bounded(cols, rows);
-        self.terminal.resize_with(cols, rows, observer);
-    }
-
-    /// The grid.
-    pub(crate) fn terminal(&self) -> &Terminal {
-        &self.terminal
+        self.terminal.resize(cols, rows);
     }
 
     /// Output is missing here: gives up a character or sequence that was not finished.
@@ -118,35 +88,29 @@ impl Screen {
         let (cols, rows) = self.terminal.size();
         (cols as u16, rows as u16)
     }
+}
 
-    /// Feeds what is whole; gives back what is not.
-    fn take(&mut self, text: &str, observer: &mut impl Observer<Output = ()>) -> String {
-        let Self { terminal, modes, .. } = self;
-        let mut pieces = Pieces::of(text);
-        for piece in pieces.by_ref() {
-            match piece {
-                Piece::Plain(plain) => terminal.feed_with(plain, &mut *observer),
-                Piece::Sequence(sequence) => {
-                    let sequence = shortened(sequence);
-                    terminal.feed_with(&*sequence, &mut *observer);
-                    if modes.sequence(&sequence) {
-                        terminal.feed_with(self.soft_reset, &mut *observer);
-                    }
+/// Feeds what is whole; gives back what is not.
+fn take(terminal: &mut Terminal, modes: &mut Modes, text: &str) -> String {
+    let mut pieces = Pieces::of(text);
+    for piece in pieces.by_ref() {
+        match piece {
+            Piece::Plain(plain) => terminal.feed(plain),
+            Piece::Sequence(sequence) => {
+                let sequence = shortened(sequence);
+                terminal.feed(&*sequence);
+                if modes.sequence(&sequence) {
+                    // What xterm.js resets besides.
+                    terminal.feed("\x1b[?1l\x1b[?7h");
                 }
-                // Drawn nowhere; but where a shell's commands begin and end is of interest to observers.
-                Piece::String(string) => {
-                    let string = shortened(string);
-                    modes.string(&string);
-                    if string.starts_with("\x1b]133;") || string.starts_with("\u{9d}133;") {
-                        terminal.feed_with(&*string, &mut *observer);
-                    }
-                }
-                // Controls in it are executed, and the parser must be back in its ground state: see `redraw`.
-                Piece::Cancelled(part) => terminal.feed_with([&*shortened(part), "\x18"], &mut *observer),
             }
+            // Drawn nowhere.
+            Piece::String(string) => modes.string(&shortened(string)),
+            // Controls in it are executed, and the parser must be back in its ground state: see `redraw`.
+            Piece::Cancelled(part) => terminal.feed([&*shortened(part), "\x18"]),
         }
-        shortened(pieces.rest()).into_owned()
     }
+    shortened(pieces.rest()).into_owned()
 }
 
 /// The sequence, or part of one, in bounded space. However often it is cut, shortened and gone on with: the same.
@@ -164,4 +128,4 @@ fn bounded(cols: u16, rows: u16) -> (usize, usize) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::asciicast::{put_json, put_line};
 use crate::chunks::seconds;
 use crate::commands::Command;
-use crate::screen::Screen;
+use crate::screen::Played;
 
 /// Bytes of events after which a segment ends, where the time lets it: 1 MiB.
 pub const SEGMENT_BYTES: usize = 1 << 20;
@@ -46,7 +46,7 @@ struct Open {
 }
 
 impl Open {
-    fn new(begin: Begin, screen: &Screen) -> Self {
+    fn new(begin: Begin, screen: &Played) -> Self {
         #[derive(Serialize)]
         struct Snapshot<'a> {
             cols: u16,
@@ -54,8 +54,7 @@ impl Open {
             init: &'a str,
         }
         let (cols, rows) = screen.size();
-        let redraw = screen.redraw();
-        let init = &String::from_utf8_lossy(&redraw);
+        let init = &screen.redraw();
         let mut json = br#"{"snapshot":"#.to_vec();
         put_json(&mut json, &Snapshot { cols, rows, init });
         json.extend_from_slice(br#","events":["#);
@@ -107,7 +106,7 @@ impl Cutter {
     }
 
     /// Takes the event whose line lies at `at`, before `screen` has; gives the segment that is known to be finished.
-    pub(crate) fn event(&mut self, time: Duration, line: &[u8], at: u64, screen: &Screen) -> Option<Segment> {
+    pub(crate) fn event(&mut self, time: Duration, line: &[u8], at: u64, screen: &Played) -> Option<Segment> {
         let mut finished = None;
         match &mut self.open {
             None => self.open = Some(Open::new(Begin { start: 0, at }, screen)),

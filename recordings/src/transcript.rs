@@ -69,7 +69,8 @@ impl Writing {
             true => cells.len(),
             false => cells.iter().rposition(|cell| cell.char() != ' ').map_or(0, |last| last + 1),
         };
-        for cell in cells[..used].iter().filter(|cell| cell.width() > 0) {
+        // A DEL is printed by `avt`.
+        for cell in cells[..used].iter().filter(|cell| cell.width() > 0 && !cell.char().is_control()) {
             if self.pending.len() + cell.char().len_utf8() > MAX_LINE {
                 break;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::asciicast::read::{CastError, Head, Line, Lines, line};
 use crate::asciicast::{put_json, put_line};
-use crate::screen::Screen;
+use crate::screen::Played;
 
 /// A screen that stands at a place of a cast, from where a window can be made.
 pub(crate) struct Seed {
@@ -19,7 +19,7 @@ pub(crate) struct Seed {
 pub(crate) struct Window {
     lines: Lines,
     head: Option<Head>,
-    screen: Option<Screen>,
+    screen: Option<Played>,
     from: Duration,
     to: Option<Duration>,
     begun: bool,
@@ -35,8 +35,8 @@ impl Window {
 
     /// The same from a seed before `from`; the lines that will be pushed are those from the seed on.
     pub(crate) fn seeded(head: Head, seed: &Seed, from: Duration, to: Option<Duration>) -> Self {
-        let mut screen = Screen::as_played(seed.size.0, seed.size.1);
-        screen.feed_text(&seed.init, &mut ());
+        let mut screen = Played::new(seed.size.0, seed.size.1);
+        screen.feed(&seed.init, &mut ());
         let lines = Lines::at(seed.at);
         Self { lines, head: Some(head), screen: Some(screen), ..Self::new(from, to) }
     }
@@ -51,7 +51,7 @@ impl Window {
                 Some(_) => self.event(&line(&bytes).ok_or(CastError::Line(at))?, out),
                 None => {
                     let head = Head::parse(&bytes)?;
-                    self.screen = Some(Screen::as_played(head.width, head.height));
+                    self.screen = Some(Played::new(head.width, head.height));
                     self.head = Some(head);
                 }
             }
@@ -73,8 +73,8 @@ impl Window {
             }
         } else if let Some(screen) = &mut self.screen {
             match event.size() {
-                Some((cols, rows)) => screen.resize(cols, rows),
-                None if event.code == b'o' => screen.feed_text(&event.data, &mut ()),
+                Some((cols, rows)) => screen.resize(cols, rows, &mut ()),
+                None if event.code == b'o' => screen.feed(&event.data, &mut ()),
                 None => (),
             }
         }
@@ -86,7 +86,7 @@ impl Window {
             (head.width, head.height) = screen.size();
             put_json(out, head);
             out.push(b'\n');
-            put_line(out, Duration::ZERO, 'o', &String::from_utf8_lossy(&screen.redraw()));
+            put_line(out, Duration::ZERO, 'o', &screen.redraw());
         }
     }
 }
