@@ -148,7 +148,8 @@ impl Cutter {
                 segments.push(self.close(before));
             }
             (before, open) => {
-                segments.extend([before, open].into_iter().flatten().map(|open| self.close(open)))
+                let both = [before, open].into_iter().flatten();
+                segments.extend(both.map(|open| self.close(open)));
             }
         }
         let index = self.index(commands);
