@@ -11,8 +11,10 @@ use serde::Serialize;
 use crate::journal::{Header, Kind};
 use crate::utf8::Utf8;
 
+pub(crate) mod read;
+
 const MAX_TITLE: usize = 128;
-const MAX_LABEL: usize = 99;
+pub(crate) const MAX_LABEL: usize = 99;
 /// What is shown for one DATA frame that was typed while the host's terminal did not echo.
 const MASK: &str = "•";
 
@@ -133,7 +135,7 @@ fn put_text(out: &mut Vec<u8>, at: Duration, code: char, text: &str) -> bool {
     !text.is_empty()
 }
 
-fn put_line(out: &mut Vec<u8>, at: Duration, code: char, text: &str) {
+pub(crate) fn put_line(out: &mut Vec<u8>, at: Duration, code: char, text: &str) {
     out.push(b'[');
     put_time(out, at);
     // Writing into a Vec cannot fail.
@@ -142,19 +144,19 @@ fn put_line(out: &mut Vec<u8>, at: Duration, code: char, text: &str) {
     out.extend_from_slice(b"]\n");
 }
 
-fn put_time(out: &mut Vec<u8>, at: Duration) {
+pub(crate) fn put_time(out: &mut Vec<u8>, at: Duration) {
     let _ = write!(out, "{}.{:06}", at.as_secs(), at.subsec_micros());
     while out.ends_with(b"0") && !out.ends_with(b".0") {
         out.pop();
     }
 }
 
-fn put_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+pub(crate) fn put_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     // Strings, integers and structs of them into a Vec: serde_json has nothing to fail on.
     let _ = serde_json::to_writer(out, value);
 }
 
-fn printable(text: &str, most: usize) -> String {
+pub(crate) fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(most).collect()
 }
 

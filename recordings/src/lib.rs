@@ -4,25 +4,39 @@
 //! cast, its chunks, hashes and seal derive from it when the session has ended; the [`Uploader`] moves them to
 //! the store, and only when they have been read back does the journal go. A [`Library`] reads recordings back,
 //! from the store or, while they are not there yet, from the journal; a [`Live`] reads one that is being written.
+//! From a stored cast, in one pass, derive what makes it quick to play and to search: segments, transcript, commands.
+//! They are no part of what is sealed, can be thrown away at any time, and are made anew when asked for.
 
 pub mod alis;
 pub mod asciicast;
 pub mod chunks;
+pub mod commands;
+pub mod derived;
+pub mod finding;
+mod forms;
 pub mod journal;
 pub mod ledger;
 pub mod live;
+mod pass;
 pub mod playback;
 pub mod recorder;
 mod render;
 pub mod screen;
 pub mod seal;
+pub mod segments;
 pub mod spool;
 pub mod store;
+pub mod transcript;
 pub mod upload;
 mod utf8;
+mod window;
 mod writer;
 
+pub use asciicast::read::CastError;
 pub use chunks::{Chunk, Compression, Index};
+pub use commands::Command;
+pub use derived::Derived;
+pub use finding::Transcript;
 pub use journal::{End, Event, Exit, Facts, Header, Kind};
 pub use ledger::{Ledger, LedgerError, RecordingState, Stored};
 pub use live::{Follow, Followed, LAG, Live, LiveError, REPLAY, Redraw};
@@ -32,4 +46,5 @@ pub use screen::Screen;
 pub use seal::{SealError, Sealer};
 pub use spool::{Aside, Durability, Recovered, Recovery, Spool, SpoolError, SpoolOptions};
 pub use store::{Store, StoreError, open_store};
+pub use transcript::{ScreenLine, search};
 pub use upload::{UploadOptions, Uploader};

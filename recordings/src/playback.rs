@@ -12,7 +12,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
+use crate::asciicast::read::CastError;
 use crate::chunks::{Chunk, Compression, Index};
+use crate::forms::Forms;
 use crate::journal::JournalError;
 use crate::ledger::Stored;
 use crate::live::View;
@@ -49,6 +51,12 @@ pub enum PlaybackError {
     /// A stored chunk is not what the index says.
     #[error("chunk {0} of the recording is damaged")]
     Damaged(u64),
+    /// The stored cast is none.
+    #[error(transparent)]
+    Cast(#[from] CastError),
+    /// What was derived from the recording could not be packed or unpacked; it is made anew when next asked for.
+    #[error("what was derived from the recording is damaged: {0}")]
+    Derived(#[source] std::io::Error),
     /// The program is stopping.
     #[error("reading was stopped")]
     Stopped,
@@ -68,12 +76,13 @@ impl From<object_store::Error> for PlaybackError {
 pub struct Library {
     store: Store,
     spool: Spool,
+    pub(crate) forms: Forms,
 }
 
 impl Library {
     /// A library over a store and the spool before it.
     pub fn new(store: Store, spool: Spool) -> Self {
-        Self { store, spool }
+        Self { forms: Forms::new(&store), store, spool }
     }
 
     /// Opens a recording: in the store if `stored` says where, else as far as its journal goes now.
@@ -99,20 +108,7 @@ impl Library {
     }
 
     async fn stored(&self, stored: &Stored) -> Result<Cast, PlaybackError> {
-        let keys = Keys::beside(&stored.key)?;
-        let found = self.store.objects.get(&keys.index).await?;
-        let last_modified = found.meta.last_modified.into();
-        let index: Index = serde_json::from_slice(&found.bytes().await?)?;
-        Ok(Cast {
-            plain_len: index.plain_len,
-            etag: Some(format!("\"{}\"", stored.plain_sha256)),
-            last_modified: Some(last_modified),
-            source: Source::Stored(StoredCast {
-                objects: Arc::clone(&self.store.objects),
-                key: keys.cast,
-                index: Arc::new(index),
-            }),
-        })
+        Cast::stored(&self.store.objects, stored).await
     }
 
     async fn spooled(&self, session: &str) -> Result<Cast, PlaybackError> {
@@ -152,6 +148,27 @@ enum Source {
 }
 
 impl Cast {
+    /// Opens a stored one.
+    pub(crate) async fn stored(
+        objects: &Arc<dyn ObjectStore>,
+        stored: &Stored,
+    ) -> Result<Self, PlaybackError> {
+        let keys = Keys::beside(&stored.key)?;
+        let found = objects.get(&keys.index).await?;
+        let last_modified = found.meta.last_modified.into();
+        let index: Index = serde_json::from_slice(&found.bytes().await?)?;
+        Ok(Cast {
+            plain_len: index.plain_len,
+            etag: Some(format!("\"{}\"", stored.plain_sha256)),
+            last_modified: Some(last_modified),
+            source: Source::Stored(StoredCast {
+                objects: Arc::clone(objects),
+                key: keys.cast,
+                index: Arc::new(index),
+            }),
+        })
+    }
+
     /// The plain cast, or that part of it which `range` (cut to [`Cast::plain_len`]) covers.
     pub fn read(&self, range: Range<u64>) -> Bits {
         let range = range.start.min(self.plain_len)..range.end.min(self.plain_len);
@@ -325,7 +342,7 @@ impl Lines {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PlaybackError> + Send + 'static,
 ) -> Result<T, PlaybackError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| PlaybackError::Stopped)?

@@ -10,9 +10,11 @@ use avt::Terminal;
 use crate::utf8::Utf8;
 
 mod modes;
+mod played;
 mod sequences;
 
 use modes::Modes;
+pub(crate) use played::Played;
 use sequences::{Piece, Pieces};
 
 /// Characters kept of one sequence besides its end; the rest of a longer one is left out.
@@ -126,4 +128,4 @@ fn bounded(cols: u16, rows: u16) -> (usize, usize) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -117,6 +117,8 @@ pub(crate) struct Keys {
     pub(crate) cast: Path,
     pub(crate) index: Path,
     pub(crate) seal: Path,
+    /// Without an extension.
+    stem: String,
 }
 
 impl Keys {
@@ -131,6 +133,7 @@ impl Keys {
             cast: Path::parse(format!("{stem}.{}", compression.extension()))?,
             index: Path::parse(format!("{stem}.index.json"))?,
             seal: Path::parse(format!("{stem}.seal"))?,
+            stem,
         })
     }
 
@@ -142,6 +145,29 @@ impl Keys {
             cast: Path::parse(cast)?,
             index: Path::parse(format!("{stem}.index.json"))?,
             seal: Path::parse(format!("{stem}.seal"))?,
+            stem: stem.to_owned(),
         })
+    }
+
+    /// What was derived from the cast, and from which.
+    pub(crate) fn forms(&self) -> Result<Path, StoreError> {
+        Ok(Path::parse(format!("{}.forms.json.zst", self.stem))?)
+    }
+
+    pub(crate) fn transcript(&self) -> Result<Path, StoreError> {
+        Ok(Path::parse(format!("{}.transcript.json.zst", self.stem))?)
+    }
+
+    /// The folder of the segments.
+    pub(crate) fn segments(&self) -> Result<Path, StoreError> {
+        Ok(Path::parse(format!("{}.segments", self.stem))?)
+    }
+
+    pub(crate) fn segments_index(&self) -> Result<Path, StoreError> {
+        Ok(Path::parse(format!("{}.segments/index.json.zst", self.stem))?)
+    }
+
+    pub(crate) fn segment(&self, n: usize) -> Result<Path, StoreError> {
+        Ok(Path::parse(format!("{}.segments/{n}.json.zst", self.stem))?)
     }
 }

@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::chunks::{Compression, PackError, Packed, Packer, seconds};
+use crate::forms::Forms;
 use crate::ledger::{Ledger, LedgerError, RecordingState, Stored};
 use crate::seal::{SealError, Sealer, Sums, claims};
 use crate::spool::{Spool, SpoolError};
@@ -102,6 +103,7 @@ pub struct Uploader {
     sealer: Arc<dyn Sealer>,
     options: UploadOptions,
     turns: Semaphore,
+    forms: Forms,
 }
 
 impl Uploader {
@@ -113,7 +115,8 @@ impl Uploader {
         sealer: Arc<dyn Sealer>,
         options: UploadOptions,
     ) -> Self {
-        Self { spool, store, ledger, sealer, options, turns: Semaphore::new(PARALLEL) }
+        let (turns, forms) = (Semaphore::new(PARALLEL), Forms::new(&store));
+        Self { spool, store, ledger, sealer, options, turns, forms }
     }
 
     /// Uploads what is finished, and whatever finishes, until `shutdown`. A try under way is dropped then; the next
@@ -148,8 +151,18 @@ impl Uploader {
                 tokio::time::sleep(delay(attempt, (self.options.chance)())).await;
             } else {
                 tracing::info!(session, attempt, "a recording is stored");
+                self.derive(&session, stored.as_ref()).await;
                 return;
             }
+        }
+    }
+
+    /// Makes what is derived from the recording. A courtesy: who asks for it later makes what is missing.
+    async fn derive(&self, session: &str, stored: Option<&RecordingState>) {
+        if let Some(RecordingState::Stored(stored)) = stored
+            && let Err(error) = self.forms.make(stored).await
+        {
+            tracing::warn!(session, %error, "segments and transcript of a recording could not be made yet");
         }
     }
 

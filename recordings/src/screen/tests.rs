@@ -8,7 +8,7 @@ use proptest::sample::select;
 use super::*;
 
 /// Something a host may print; often only the beginning of it.
-fn vocabulary() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn vocabulary() -> impl Strategy<Value = Vec<u8>> {
     let words = select(vec![
         "a",
         "hello, world ",

@@ -117,9 +117,11 @@ async fn survives(fault: Fault, compression: Compression, lines: u64, width: usi
             // The process dies here; the next one finds what it left.
             drop(spool);
             spool = world.spool();
+            let told = book.states("s1").iter().any(|state| matches!(state, RecordingState::Stored(_)));
             book = Arc::new(Book::default());
             if spool.recover().await.unwrap().found.is_empty() {
-                assert_eq!(left.load(Ordering::SeqCst), 1, "the journal was gone before the last call");
+                // What hangs now is only what is derived.
+                assert!(told, "the journal was gone before the recording was stored");
                 return;
             }
             run = uploader(&spool, world.store(), &book, compression);
