@@ -4,6 +4,7 @@
 //! cast, its chunks, hashes and seal derive from it when the session has ended; the [`Uploader`] moves them to
 //! the store, and only when they have been read back does the journal go. A [`Library`] reads recordings back,
 //! from the store or, while they are not there yet, from the journal; a [`Live`] reads one that is being written.
+//! [`verify::verify`] tells whether one is what was sealed.
 
 pub mod alis;
 pub mod asciicast;
@@ -20,6 +21,7 @@ pub mod spool;
 pub mod store;
 pub mod upload;
 mod utf8;
+pub mod verify;
 mod writer;
 
 pub use chunks::{Chunk, Compression, Index};
