@@ -239,8 +239,10 @@ fn fill(buffer: &mut Vec<u8>, from: impl Read, len: u64) -> io::Result<bool> {
 
 /// Whether the entry's times are those of the chunk's first and last event.
 fn times_are(plain: &[u8], has_header: bool, chunk: &Chunk) -> bool {
-    let mut lines =
-        plain.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).skip(usize::from(has_header));
+    let mut lines = plain.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    if has_header {
+        lines.next();
+    }
     let first = lines.next();
     let last = lines.next_back().or(first);
     let same = |line: Option<&[u8]>, said: f64| {
