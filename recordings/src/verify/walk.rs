@@ -12,6 +12,9 @@ use crate::chunks::{Chunk, Index, MAX_CHUNK};
 use crate::journal::Facts;
 use crate::seal::Chain;
 
+/// Seconds; times are whole µs, and what reading a decimal may round is far less.
+const NEARLY: f64 = 4e-7;
+
 /// Where, and why, a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -109,8 +112,8 @@ pub(super) fn by_index(
         match piece {
             // Cut by a false measure, a chunk says nothing.
             _ if !good && !ends(index, chunk) => return Ok(walk.stopped(Stop::Entry(n))),
-            Piece::Cut => return Ok(walk.stopped(Stop::Cut(n))),
-            Piece::Broken => return Ok(walk.stopped(Stop::Broken(n))),
+            Piece::Cut if cutter.begins(n == 0, chunk)? => return Ok(walk.stopped(Stop::Cut(n))),
+            Piece::Cut | Piece::Broken => return Ok(walk.stopped(Stop::Broken(n))),
             Piece::Whole => walk.compare(&cutter.plain, sha256, chunk),
         }
         stored_at += chunk.len;
@@ -140,9 +143,7 @@ pub(super) fn by_frames(
     let mut plain = Vec::new();
     while !cast.fill_buf()?.is_empty() {
         plain.clear();
-        let mut frame = Decoder::with_buffer(&mut cast)?.single_frame();
-        frame.window_log_max(MAX_CHUNK.ilog2())?;
-        match frame.take(MAX_CHUNK + 1).read_to_end(&mut plain) {
+        match frame(&mut cast)?.take(MAX_CHUNK + 1).read_to_end(&mut plain) {
             Ok(len) if len as u64 <= MAX_CHUNK && len > 0 => walk.take(&plain, Sha256::digest(&plain).into()),
             Ok(_) => return Ok(broken(walk)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -229,6 +230,27 @@ impl Cutter {
             }
         }
     }
+
+    /// Whether what is there of a chunk that is cut can be how it begins; so that a chunk which is missing in the
+    /// middle is not taken for a missing end. Only a whole chunk has a hash: this looks at times.
+    fn begins(&mut self, has_header: bool, chunk: &Chunk) -> io::Result<bool> {
+        if self.form == Form::Stored {
+            self.plain.clear();
+            let frame = frame(&self.stored[..])?;
+            match frame.take(chunk.plain_len + 1).read_to_end(&mut self.plain) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => (),
+                Ok(_) | Err(_) => return Ok(false),
+            }
+        }
+        Ok(is_beginning(&self.plain, has_header, chunk))
+    }
+}
+
+/// Unpacks one frame; what was written as a chunk needs no longer window than that.
+fn frame<R: BufRead>(from: R) -> io::Result<Decoder<'static, R>> {
+    let mut frame = Decoder::with_buffer(from)?.single_frame();
+    frame.window_log_max(MAX_CHUNK.ilog2())?;
+    Ok(frame)
 }
 
 /// Reads `len` bytes; whether there were as many.
@@ -237,19 +259,37 @@ fn fill(buffer: &mut Vec<u8>, from: impl Read, len: u64) -> io::Result<bool> {
     Ok(from.take(len).read_to_end(buffer)? as u64 == len)
 }
 
-/// Whether the entry's times are those of the chunk's first and last event.
-fn times_are(plain: &[u8], has_header: bool, chunk: &Chunk) -> bool {
+/// The lines of a chunk's events.
+fn events(plain: &[u8], has_header: bool) -> impl DoubleEndedIterator<Item = &[u8]> {
     let mut lines = plain.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     if has_header {
         lines.next();
     }
-    let first = lines.next();
-    let last = lines.next_back().or(first);
-    let same = |line: Option<&[u8]>, said: f64| {
-        // Times are whole µs; what reading a decimal may round is far less.
-        line.and_then(time).is_some_and(|time| (time - said).abs() < 4e-7)
-    };
+    lines
+}
+
+/// Whether the entry's times are those of the chunk's first and last event.
+fn times_are(plain: &[u8], has_header: bool, chunk: &Chunk) -> bool {
+    let mut events = events(plain, has_header);
+    let first = events.next();
+    let last = events.next_back().or(first);
+    let same = |line: Option<&[u8]>, said: f64| line.and_then(time).is_some_and(|time| is_same(time, said));
     same(first, chunk.first) && same(last, chunk.last)
+}
+
+/// Whether the whole lines in `plain` can be the first of the chunk's.
+fn is_beginning(plain: &[u8], has_header: bool, chunk: &Chunk) -> bool {
+    let whole = plain.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let mut times = events(&plain[..whole], has_header).map(time);
+    let first = times.next().is_none_or(|time| time.is_some_and(|time| is_same(time, chunk.first)));
+    first
+        && times
+            .all(|time| time.is_some_and(|time| time > chunk.first - NEARLY && time < chunk.last + NEARLY))
+        && plain.first().is_none_or(|byte| *byte == if has_header { b'{' } else { b'[' })
+}
+
+fn is_same(time: f64, said: f64) -> bool {
+    (time - said).abs() < NEARLY
 }
 
 /// The time of an event's line.
