@@ -104,7 +104,9 @@ pub(super) fn by_index(
     for (n, chunk) in (0..).zip(&index.chunks) {
         let begins = chunk.n == n && chunk.at == stored_at && chunk.plain_at == walk.plain;
         if !begins || !is_plausible(chunk) {
-            return Ok(walk.stopped(Stop::Entry(n)));
+            // An entry that fits the one after it was misplaced by the one before it.
+            let before = n.checked_sub(1).filter(|_| chunk.n == n && !begins && ends(index, chunk));
+            return Ok(walk.stopped(Stop::Entry(before.unwrap_or(n))));
         }
         let piece = cutter.cut(&mut cast, chunk)?;
         let sha256 = Sha256::digest(&cutter.plain).into();
