@@ -17,6 +17,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+mod verifying;
+
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CASTELLAN_COMMIT"), ")");
 
 const EXAMPLES: &str = "\
@@ -25,8 +27,9 @@ Examples:
   castellan config check --config castellan.toml
   castellan user add alice --role admin --password-stdin --config castellan.toml < password
   castellan serve --config castellan.toml
+  castellan verify session.cast.zst --keys jwks.json
 
-Exit codes:
+Exit codes (those of verify are its own: see castellan verify --help):
   0    done, or stopped by a signal
   1    failed; the message says what to do
   2    wrong usage
@@ -67,6 +70,8 @@ enum Command {
     /// Add users, set passwords, list users; works before the first start.
     #[command(subcommand)]
     User(UserCommand),
+    /// Tell whether recordings are what was sealed, offline.
+    Verify(verifying::Verify),
     /// Print the published API contract.
     Openapi,
     /// Check the configuration, or print its schema.
@@ -138,9 +143,12 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return misused(&error),
+    };
+    match run(command) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("castellan: {}", told_once(&error));
             ExitCode::FAILURE
@@ -148,12 +156,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+/// Help and version, or what is wrong with the arguments; `verify` keeps its other codes for verdicts.
+fn misused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || std::env::args_os().nth(1).is_none_or(|name| name != "verify") {
+        error.exit();
+    }
+    // Where the standard error is gone, the code still says it.
+    let _ = error.print();
+    ExitCode::from(verifying::NOT_JUDGED)
+}
+
+fn run(command: Command) -> Result<ExitCode> {
     // Both TLS libraries' providers are in the tree; this one is meant.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         bail!("the TLS provider was chosen before");
     }
-    match command {
+    let done = match command {
         Command::Openapi => {
             print!("{}", bastion::spec());
             Ok(())
@@ -177,7 +195,9 @@ fn run(command: Command) -> Result<()> {
             runtime()?.block_on(serve(config))
         }
         Command::User(command) => runtime()?.block_on(user(command)),
-    }
+        Command::Verify(verify) => return Ok(verify.run()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// The chain of reasons; many of ours name their source already.

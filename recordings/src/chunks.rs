@@ -14,6 +14,9 @@ use crate::render::Render;
 use crate::seal::Chain;
 
 const CHUNK_BYTES: usize = 256 << 10;
+/// No chunk is longer: it is cut after the record that fills it, and a record of 1 MiB makes lines of 6 MiB at most
+/// (each byte a `\u001b`).
+pub(crate) const MAX_CHUNK: u64 = 8 << 20;
 const CHUNK_TIME: Duration = Duration::from_secs(10);
 /// Level 3 takes twice the time for 1 % less, on terminal output in frames of this size.
 const LEVEL: i32 = 1;

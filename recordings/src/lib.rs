@@ -6,6 +6,7 @@
 //! from the store or, while they are not there yet, from the journal; a [`Live`] reads one that is being written.
 //! From a stored cast, in one pass, derive what makes it quick to play and to search: segments, transcript, commands.
 //! They are no part of what is sealed, can be thrown away at any time, and are made anew when asked for.
+//! [`verify::verify`] tells whether one is what was sealed.
 
 pub mod alis;
 pub mod asciicast;
@@ -29,6 +30,8 @@ pub mod store;
 pub mod transcript;
 pub mod upload;
 mod utf8;
+
+pub mod verify;
 mod window;
 mod writer;
 

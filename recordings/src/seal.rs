@@ -1,5 +1,6 @@
 //! The proof that a recording is whole and unaltered: facts, hash chain, claims; signing itself is the caller's.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -49,6 +50,39 @@ impl Chain {
     pub fn head(&self) -> String {
         hex::encode(self.0)
     }
+}
+
+/// What a seal says, as it is read back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The bastion's public origin.
+    pub iss: String,
+    /// When it was sealed, unix seconds.
+    pub iat: i64,
+    /// Id of the session.
+    pub sub: String,
+    /// The chain's root.
+    pub facts: Facts,
+    /// When the session ended: RFC 3339, UTC, milliseconds.
+    pub ended: String,
+    /// Why it ended.
+    pub reason: String,
+    /// How many chunks there are.
+    pub chunks: u64,
+    /// Bytes of the plain cast.
+    pub plain_len: u64,
+    /// The chain's last value, hex.
+    pub head: String,
+    /// Raw bytes the host printed, as recorded.
+    pub output_bytes: u64,
+    /// SHA-256 over them, hex.
+    pub output_sha256: String,
+    /// Whether it was sealed after a crash, as it stood.
+    pub recovered: bool,
+    /// Raw bytes known to be lost.
+    pub lost_bytes: u64,
+    /// Whether what was typed is recorded too.
+    pub input: bool,
 }
 
 /// What a seal says besides the facts, the issuer and its time.

@@ -22,4 +22,5 @@ mod registrations;
 mod resume;
 mod sources;
 mod terminal;
+mod verify;
 mod watching;

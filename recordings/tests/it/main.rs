@@ -6,4 +6,5 @@ mod live;
 mod playback;
 mod spool;
 mod upload;
+mod verify;
 mod world;
