@@ -3104,7 +3104,8 @@ export interface paths {
         /**
          * Come back to one's session
          * @description A ticket for one more socket to a session that lives: to type (`control`; the socket before is closed
-         *     with 4409) or only to look (`watch`). The chain rules again. 409 `ended`, with `end_reason`, when it is over.
+         *     with 4409) or only to look (`watch`). The chain rules again. 409 `ended`, with `end_reason`, when it is over;
+         *     409 `plain` when a plain client has it.
          */
         get: {
             parameters: {
