@@ -10,7 +10,7 @@ import { difference, escaped, Grid, Reel, Tape } from './grid.mjs';
 import { chance, scenes } from './scenes.mjs';
 import { BEYOND, Login } from './wire.mjs';
 
-const SEED = Number(process.env.CASTELLAN_SEED ?? Date.now() % 1_000_000);
+const SEED = Number(process.env.CASTELLAN_SEED ?? 20_261_123);
 const POINTS = Number(process.env.CASTELLAN_POINTS ?? 50);
 const ONLY = process.env.CASTELLAN_SCENE;
 const SIZE = { cols: 100, rows: 30 };
