@@ -66,7 +66,8 @@ export class Grid {
       rest: {
         size: `${cols}x${rows}`,
         buffer: active.type,
-        cursor: `${active.cursorX},${active.cursorY}`,
+        // Past the last column it is shown on it; without wraparound xterm.js lets it stand there, avt does not.
+        cursor: `${Math.min(active.cursorX, cols - 1)},${active.cursorY}`,
         hidden: Boolean(coreService.isCursorHidden),
         // Left out: cursor blink, which pages set for themselves.
         cursorStyle: coreService.decPrivateModes.cursorStyle ?? 'default',

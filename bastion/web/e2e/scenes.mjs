@@ -155,9 +155,10 @@ function place(random) {
 
 function edited(random) {
   const n = random.between(1, 4);
-  const top = random.between(1, 10);
+  const top = random.between(1, 6);
   return random.one([
-    `${ESC}[${top};${top + random.between(1, 12)}r`,
+    // Within the smallest screen: margins that reach beyond theirs xterm.js cuts off, and avt passes by.
+    `${ESC}[${top};${top + random.between(1, 6)}r`,
     `${ESC}[r`,
     place(random),
     `${place(random)}${words(random, random.between(1, 8))}`,
