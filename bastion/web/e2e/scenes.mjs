@@ -187,7 +187,8 @@ function edited(random) {
     style(random),
     `${ESC}H`,
     '\t',
-    `${ESC}[?7l${words(random, 30)}${ESC}[?7h`,
+    // Not a wide character in the last column, which xterm.js drops and avt draws one to the left.
+    `${ESC}[?7l${'cut off '.repeat(20)}${ESC}[?7h`,
   ]);
 }
 
