@@ -143,10 +143,15 @@ function vimKeys(random) {
   ]);
 }
 
+/**
+ * A cursor that was saved is placed anew after it is restored: when lines scrolled off in between, xterm.js brings it
+ * back as many lines higher, which no redrawn screen can know.
+ */
 function alternate(random) {
-  const [on, off] = random.one([['?1049h', '?1049l'], ['?1047h', '?1047l'], ['?47h', '?47l'], ['?1049h', '']]);
-  const inside = `${ESC}[H${style(random)}${words(random, 5)}${place(random)}${words(random, 3)}${ESC}[m`;
-  return random.one([`${ESC}[${on}${inside}`, `${ESC}[${off || '?1049l'}`, `${words(random, 6)}\r\n`, `${ESC}[${on}${inside}${off && ESC}${off && `[${off}`}`]);
+  const mode = random.one(['?1049', '?1047', '?47']);
+  const enter = `${ESC}[${mode}h${ESC}[H${style(random)}${words(random, 5)}${place(random)}${words(random, 3)}${ESC}[m`;
+  const leave = `${ESC}[${mode}l${place(random)}`;
+  return random.one([enter, leave, `${enter}${leave}`, `${words(random, 6)}\r\n`]);
 }
 
 function place(random) {
@@ -182,7 +187,7 @@ function edited(random) {
     `${ESC}[4hinserted ${ESC}[4l`,
     // Not in origin mode, which avt saves and restores with the cursor and xterm.js does not.
     `${ESC}[?6l${ESC}7`,
-    `${ESC}[?6l${ESC}8`,
+    `${ESC}[?6l${ESC}8${place(random)}`,
     `${ESC}(0lqqk${ESC}(B`,
     style(random),
     `${ESC}H`,
