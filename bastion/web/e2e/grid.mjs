@@ -15,6 +15,7 @@ const FLAGS = ['Bold', 'Dim', 'Italic', 'Underline', 'Blink', 'Inverse', 'Invisi
 export class Grid {
   #terminal;
   #title = '';
+  #cut = Buffer.alloc(0);
 
   constructor(cols, rows, answers = () => {}) {
     this.#terminal = new headless.Terminal({ allowProposedApi: true, cols, rows, scrollback: 10_000 });
@@ -27,9 +28,15 @@ export class Grid {
     return { cols: this.#terminal.cols, rows: this.#terminal.rows };
   }
 
-  /** Resolves when the bytes are parsed. */
+  /**
+   * Resolves when the bytes are parsed. What is unfinished of a character waits for the rest: cut after a byte 0x80,
+   * as in the quotation mark E2 80 | 9D, xterm.js 6.0.0 would lose it.
+   */
   write(bytes) {
-    return new Promise((resolve) => this.#terminal.write(bytes, resolve));
+    const all = Buffer.concat([this.#cut, bytes]);
+    const whole = all.length - unfinished(all);
+    this.#cut = all.subarray(whole);
+    return new Promise((resolve) => this.#terminal.write(all.subarray(0, whole), resolve));
   }
 
   /** After everything written so far, before everything written later. */
@@ -59,7 +66,8 @@ export class Grid {
       rest: {
         size: `${cols}x${rows}`,
         buffer: active.type,
-        cursor: `${active.cursorX},${active.cursorY}`,
+        // Past the last column it is shown on it; without wraparound xterm.js lets it stand there, avt does not.
+        cursor: `${Math.min(active.cursorX, cols - 1)},${active.cursorY}`,
         hidden: Boolean(coreService.isCursorHidden),
         // Left out: cursor blink, which pages set for themselves.
         cursorStyle: coreService.decPrivateModes.cursorStyle ?? 'default',
@@ -75,6 +83,16 @@ export class Grid {
   dispose() {
     this.#terminal.dispose();
   }
+}
+
+/** How many bytes at the end begin a character that is not finished. */
+function unfinished(bytes) {
+  for (let n = 1; n <= Math.min(3, bytes.length); n += 1) {
+    const byte = bytes.at(-n);
+    if (byte >= 0xc0) return n < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2) ? n : 0;
+    if (byte < 0x80) return 0;
+  }
+  return 0;
 }
 
 function described(cell) {

@@ -103,9 +103,10 @@ function style(random) {
   return `${ESC}[${random.one([random.one(flags), colour(30), colour(40), `1;${colour(30)}`, `0;${colour(30)};${colour(40)}`])}m`;
 }
 
+/** Lines too short to wrap: where a wide character wraps in colour, xterm.js colours the cell left over, avt does not. */
 function coloured(random) {
   const name = () => `${style(random)}${words(random, 1)}${random.below(1000)}${random.below(3) ? `${ESC}[0m` : ''}`;
-  return `${many(random.between(1, 12), name).join(random.one(['  ', '\t']))}${random.below(4) ? `${ESC}[m\r\n` : ''}`;
+  return `${many(random.between(1, 3), name).join(random.one(['  ', '\t']))}${ESC}[m\r\n`;
 }
 
 function logged(random) {
@@ -142,10 +143,15 @@ function vimKeys(random) {
   ]);
 }
 
+/**
+ * A cursor that was saved is placed anew after it is restored: when lines scrolled off in between, xterm.js brings it
+ * back as many lines higher, which no redrawn screen can know.
+ */
 function alternate(random) {
-  const [on, off] = random.one([['?1049h', '?1049l'], ['?1047h', '?1047l'], ['?47h', '?47l'], ['?1049h', '']]);
-  const inside = `${ESC}[H${style(random)}${words(random, 5)}${place(random)}${words(random, 3)}${ESC}[m`;
-  return random.one([`${ESC}[${on}${inside}`, `${ESC}[${off || '?1049l'}`, `${words(random, 6)}\r\n`, `${ESC}[${on}${inside}${off && ESC}${off && `[${off}`}`]);
+  const mode = random.one(['?1049', '?1047', '?47']);
+  const enter = `${ESC}[${mode}h${ESC}[H${style(random)}${words(random, 5)}${place(random)}${words(random, 3)}${ESC}[m`;
+  const leave = `${ESC}[${mode}l${place(random)}`;
+  return random.one([enter, leave, `${enter}${leave}`, `${words(random, 6)}\r\n`]);
 }
 
 function place(random) {
@@ -154,19 +160,22 @@ function place(random) {
 
 function edited(random) {
   const n = random.between(1, 4);
-  const top = random.between(1, 10);
+  const top = random.between(1, 6);
   return random.one([
-    `${ESC}[${top};${top + random.between(1, 12)}r`,
+    // Within the smallest screen: margins that reach beyond theirs xterm.js cuts off, and avt passes by.
+    `${ESC}[${top};${top + random.between(1, 6)}r`,
     `${ESC}[r`,
     place(random),
-    `${place(random)}${words(random, random.between(1, 8))}`,
-    `${words(random, 3)}\r\n`,
+    // Without colour, since it may wrap: see `coloured`.
+    `${place(random)}${ESC}[m${words(random, random.between(1, 8))}`,
+    `${ESC}[m${words(random, 3)}\r\n`,
     '\n\n',
     `${ESC}M`,
     `${ESC}D`,
     `${ESC}E`,
-    `${ESC}[${n}L`,
-    `${ESC}[${n}M`,
+    // At the left, where xterm.js goes by itself and avt does not.
+    `\r${ESC}[${n}L`,
+    `\r${ESC}[${n}M`,
     `${ESC}[${n}@`,
     `${ESC}[${n}P`,
     `${ESC}[${n}X`,
@@ -176,14 +185,17 @@ function edited(random) {
     `${ESC}[1K`,
     `${ESC}[?6h`,
     `${ESC}[?6l`,
-    `${ESC}[4h${words(random, 2)}${ESC}[4l`,
-    `${ESC}7`,
-    `${ESC}8`,
+    // Not a wide character, for which avt makes room for a narrow one only.
+    `${ESC}[4hinserted ${ESC}[4l`,
+    // Not in origin mode, which avt saves and restores with the cursor and xterm.js does not.
+    `${ESC}[?6l${ESC}7`,
+    `${ESC}[?6l${ESC}8${place(random)}`,
     `${ESC}(0lqqk${ESC}(B`,
     style(random),
     `${ESC}H`,
     '\t',
-    `${ESC}[?7l${words(random, 30)}${ESC}[?7h`,
+    // Not a wide character in the last column, which xterm.js drops and avt draws one to the left.
+    `${ESC}[?7l${'cut off '.repeat(20)}${ESC}[?7h`,
   ]);
 }
 

@@ -1,5 +1,6 @@
 // The terminal socket without a browser: HTTP with a login's cookie, and the frames of `castellan.tty.v1`.
 import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
 import WebSocket from 'ws';
 
 const DATA = 0x00;
@@ -38,6 +39,11 @@ export class Login {
   async asks(path, method = 'GET') {
     const answer = await fetch(`${this.#url}/api/v1${path}`, { method, headers: { Cookie: this.#cookie, Origin: this.#url } });
     const text = await answer.text();
+    if (answer.status === 429) {
+      // More tickets than a person asks for.
+      await pause(Number(answer.headers.get('Retry-After')) * 1000);
+      return this.asks(path, method);
+    }
     assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${text}`);
     return text && JSON.parse(text);
   }
