@@ -71,7 +71,7 @@ impl Screen {
     pub fn redraw(&self) -> Vec<u8> {
         let mut text = String::new();
         self.modes.redraw(&mut text);
-        text.push_str(&self.terminal.dump());
+        push_dump(&self.terminal.dump(), &mut text);
         text.push_str(&self.held);
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(self.pending());
@@ -88,6 +88,27 @@ impl Screen {
         let (cols, rows) = self.terminal.size();
         (cols as u16, rows as u16)
     }
+}
+
+/// avt writes true colours as `38:2:r:g:b`, in which xterm.js takes the first number for a colour space. The older form
+/// with semicolons all terminals read alike.
+fn push_dump(dump: &str, text: &mut String) {
+    let mut pieces = Pieces::of(dump);
+    for piece in pieces.by_ref() {
+        match piece {
+            Piece::Sequence(colours) if colours.ends_with('m') && colours.contains("8:2:") => {
+                let settings = colours.split_inclusive(';').map(|setting| {
+                    let true_colour = setting.contains("38:2:") || setting.contains("48:2:");
+                    if true_colour { setting.replace(':', ";") } else { setting.to_owned() }
+                });
+                text.extend(settings);
+            }
+            Piece::Plain(it) | Piece::Sequence(it) | Piece::String(it) | Piece::Cancelled(it) => {
+                text.push_str(it)
+            }
+        }
+    }
+    text.push_str(pieces.rest());
 }
 
 /// Feeds what is whole; gives back what is not.

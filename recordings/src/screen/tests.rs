@@ -240,3 +240,15 @@ fn sizes_are_kept_within_the_protocols() {
     screen.resize(120, 0);
     assert_eq!(screen.size(), (120, 1));
 }
+
+#[test]
+fn true_colours_are_written_as_every_terminal_reads_them() {
+    let mut screen = Screen::new(40, 3);
+    screen.feed(b"\x1b[1;38;2;121;87;88mx\x1b[48;2;1;2;3my\x1b[0m 38:2:1:2:3 \x1b[38;5;200mz");
+    let redraw = String::from_utf8(screen.redraw()).unwrap();
+    assert!(redraw.contains("38;2;121;87;88") && redraw.contains("48;2;1;2;3"), "{redraw:?}");
+    assert!(redraw.contains(" 38:2:1:2:3 "), "what is text stays text: {redraw:?}");
+    let mut again = Screen::new(40, 3);
+    again.feed(redraw.as_bytes());
+    assert_eq!(again.redraw(), screen.redraw());
+}

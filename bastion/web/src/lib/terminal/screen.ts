@@ -53,6 +53,8 @@ export class Screen {
   readonly #events: ScreenEvents;
   readonly #observer: ResizeObserver;
   readonly #answers = new Answers();
+  /** xterm.js 6.0 loses a character whose bytes are cut in some places, so it gets text. */
+  #decoder = new TextDecoder();
   #resizing: ReturnType<typeof setTimeout> | undefined;
   #fontSize: number;
   /** The size the screen has now is not its own: it is drawn as it was elsewhere. */
@@ -126,7 +128,7 @@ export class Screen {
   /** Output; `repeated` when the terminal must not answer what it asks. */
   write(bytes: Uint8Array, parsed: () => void, repeated: boolean): void {
     const done = this.#answers.writing(repeated);
-    this.#terminal.write(bytes, () => {
+    this.#terminal.write(this.#decoder.decode(bytes, { stream: true }), () => {
       done();
       parsed();
     });
@@ -134,6 +136,7 @@ export class Screen {
 
   /** Clears everything and takes the size for which the screen that follows was drawn, until `redrawn`. */
   clear(cols: number, rows: number): void {
+    this.#decoder = new TextDecoder();
     this.#inTurn(() => {
       this.#borrowed = true;
       this.#terminal.reset();
@@ -161,6 +164,7 @@ export class Screen {
 
   /** Empties the screen for another session. */
   reset(): void {
+    this.#decoder = new TextDecoder();
     this.#inTurn(() => this.#terminal.reset());
   }
 
