@@ -104,7 +104,7 @@ fn push_dump(dump: &str, text: &mut String) {
                 text.extend(settings);
             }
             Piece::Plain(it) | Piece::Sequence(it) | Piece::String(it) | Piece::Cancelled(it) => {
-                text.push_str(it)
+                text.push_str(it);
             }
         }
     }

@@ -1,3 +1,5 @@
+//! One pass over a cast: segments, transcript and commands.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! What was on the screen, line by line.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! A part of a cast that plays by itself.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;

@@ -78,7 +78,7 @@ impl Machine {
                 self.say_ready(actions);
             }
             Frame::Control(_) => {}
-            Frame::Data { offset, bytes } => self.on_input(offset, bytes, actions),
+            Frame::Data { offset, bytes } => self.on_input(offset, &bytes, actions),
             Frame::Ack(taken) => self.on_browser_ack(taken, actions),
             Frame::Resize { cols, rows } => {
                 if self.relay.is_ready() {
@@ -102,7 +102,7 @@ impl Machine {
             session_id: self.terms.id.clone(),
             cols,
             rows,
-            input: self.input.taken(),
+            input: self.input.begin_browser(),
             output: self.output,
         })));
         if self.peers > 0 {
@@ -191,13 +191,13 @@ impl Machine {
         }
     }
 
-    fn on_input(&mut self, offset: u64, bytes: Bytes, actions: &mut Vec<Action>) {
+    fn on_input(&mut self, offset: u64, bytes: &Bytes, actions: &mut Vec<Action>) {
         let Some(browser) = &self.browser else { return };
         if !matches!(browser.stage, Stage::Live | Stage::Waiting) {
             return self.browser_broke("input before ready", actions);
         }
         let meant = !self.terms.read_only && self.phase == Phase::Active;
-        if let Err(breach) = self.input.take(offset, &bytes, meant) {
+        if let Err(breach) = self.input.take(offset, bytes, meant) {
             return self.browser_broke(breach.0, actions);
         }
         if bytes.is_empty() {
@@ -206,8 +206,8 @@ impl Machine {
         self.on_key();
         if !meant {
             actions.push(Action::ToBrowser(Frame::Ack(self.input.acked())));
-        } else if self.relay.is_ready() {
-            actions.push(Action::ToRelay(Frame::Data { offset, bytes }));
+        } else {
+            self.pass_on(actions);
         }
     }
 

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use openapi::frames::INPUT_WINDOW;
 
+/// The most that is kept for an agent that takes nothing, in bytes: browsers that come and go may add to it.
+const HELD_MAX: u64 = 16 * INPUT_WINDOW;
 /// Pieces that are joined while they wait, in bytes: a window of single keys must not cost an allocation each.
 const JOINED: usize = 4 * 1024;
 
@@ -18,7 +20,11 @@ pub(super) struct Input {
     acked: u64,
     /// Bytes that the agent has acknowledged.
     agent_acked: u64,
-    /// What was passed on to the agent and not acknowledged yet, from there on, each piece with its offset.
+    /// Where the present browser began: what was taken before is settled for it, and not in its window.
+    browser_began: u64,
+    /// Up to where the stream was passed on to the agent's present socket: its window is kept, too.
+    passed: u64,
+    /// What the agent has not acknowledged, from there on, each piece with its offset.
     held: VecDeque<(u64, Bytes)>,
     /// Nobody here knows where the stream stands: an earlier start of the bastion did.
     unknown: bool,
@@ -34,6 +40,7 @@ impl Input {
     }
 
     /// Where the next byte goes.
+    #[cfg(test)]
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }
@@ -55,7 +62,9 @@ impl Input {
             return Err(Breach("input must continue its stream exactly"));
         }
         let end = offset + bytes.len() as u64;
-        if end - self.acked > INPUT_WINDOW {
+        if end - self.acked.max(self.browser_began) > INPUT_WINDOW
+            || end - self.agent_acked > HELD_MAX && meant
+        {
             return Err(Breach("more input than the window allows"));
         }
         self.taken = end;
@@ -71,6 +80,24 @@ impl Input {
     pub(super) fn drop_all(&mut self) {
         self.held.clear();
         self.acked = self.taken;
+    }
+
+    /// A browser goes on from where the stream stands.
+    pub(super) fn begin_browser(&mut self) -> u64 {
+        self.browser_began = self.taken;
+        self.taken
+    }
+
+    /// What the agent's window has room for, and was not passed on yet.
+    pub(super) fn pass_on(&mut self) -> Vec<(u64, Bytes)> {
+        let (passed, room) = (self.passed, self.agent_acked + INPUT_WINDOW);
+        let next = self.held.iter().skip_while(|(offset, _)| *offset < passed);
+        let next = next.take_while(|(offset, bytes)| offset + bytes.len() as u64 <= room);
+        let next: Vec<_> = next.cloned().collect();
+        if let Some((offset, bytes)) = next.last() {
+            self.passed = offset + bytes.len() as u64;
+        }
+        next
     }
 
     /// The agent has taken the stream up to here; false when it says more than there was.
@@ -92,22 +119,26 @@ impl Input {
         true
     }
 
-    /// A relay that resumes says what the agent has taken; what it has not is to be sent again. None when that
-    /// cannot be.
-    pub(super) fn resume(&mut self, upto: u64) -> Option<Vec<(u64, Bytes)>> {
+    /// A relay that resumes says what the agent has taken; what it has not is to be passed on again. False when
+    /// that cannot be.
+    pub(super) fn resume(&mut self, upto: u64) -> bool {
         if std::mem::take(&mut self.unknown) {
             (self.taken, self.acked) = (upto, upto);
             self.agent_acked = upto;
         }
         if upto < self.agent_acked || !self.acknowledge(upto) {
-            return None;
+            return false;
         }
-        Some(self.held.iter().cloned().collect())
+        self.passed = upto;
+        for (offset, bytes) in std::mem::take(&mut self.held) {
+            self.hold(offset, &bytes);
+        }
+        true
     }
 
     fn hold(&mut self, offset: u64, bytes: &Bytes) {
         match self.held.back_mut() {
-            Some((_, last)) if last.len() + bytes.len() <= JOINED => {
+            Some((at, last)) if *at >= self.passed && last.len() + bytes.len() <= JOINED => {
                 let mut joined = BytesMut::with_capacity(last.len() + bytes.len());
                 joined.extend_from_slice(last);
                 joined.extend_from_slice(bytes);
@@ -124,54 +155,79 @@ mod tests {
 
     use super::*;
 
+    fn text(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
     #[test]
-    fn what_the_agent_has_not_taken_is_sent_again_and_nothing_else() {
+    fn what_the_agent_has_not_taken_is_passed_on_again_and_nothing_else() {
         let mut input = Input::default();
-        input.take(0, &Bytes::from_static(b"abc"), true).unwrap();
-        input.take(3, &Bytes::from_static(b"def"), true).unwrap();
-        assert!(input.acknowledge(2));
-        assert_eq!(input.resume(4), Some(vec![(4, Bytes::from_static(b"ef"))]));
-        assert_eq!(input.resume(3), None, "it had said 4");
-        assert_eq!(input.resume(7), None, "there are six");
+        input.take(0, &text("abc"), true).unwrap();
+        assert_eq!(input.pass_on(), [(0, text("abc"))]);
+        input.take(3, &text("def"), true).unwrap();
+        assert_eq!(input.pass_on(), [(3, text("def"))]);
+        assert!(input.pass_on().is_empty() && input.acknowledge(2));
+        assert!(input.resume(4));
+        assert_eq!(input.pass_on(), [(4, text("ef"))]);
+        assert!(!input.resume(3), "it had said 4");
+        assert!(!input.resume(7), "there are six");
         assert_eq!((input.taken(), input.acked()), (6, 4));
     }
 
     #[test]
     fn what_was_meant_for_nobody_is_settled_for_the_browser_and_not_the_agents() {
         let mut input = Input::default();
-        input.take(0, &Bytes::from_static(b"abc"), true).unwrap();
-        input.take(3, &Bytes::from_static(b"de"), false).unwrap();
+        input.take(0, &text("abc"), true).unwrap();
+        input.take(3, &text("de"), false).unwrap();
         assert_eq!((input.acked(), input.agent_acked()), (5, 0));
-        assert_eq!(input.resume(1), Some(vec![(1, Bytes::from_static(b"bc"))]));
+        assert!(input.resume(1));
+        assert_eq!(input.pass_on(), [(1, text("bc"))]);
         input.drop_all();
-        assert_eq!(
-            input.resume(1),
-            Some(Vec::new()),
-            "the shell has ended, and the agent stands where it stood"
-        );
+        assert!(input.resume(1), "the shell has ended, and the agent stands where it stood");
+        assert!(input.pass_on().is_empty());
     }
 
     #[test]
     fn after_a_restart_the_stream_stands_where_the_agent_says() {
         let mut input = Input::unknown();
-        assert_eq!(input.resume(17), Some(Vec::new()));
+        assert!(input.resume(17));
         assert_eq!(input.taken(), 17);
-        assert_eq!(
-            input.take(0, &Bytes::from_static(b"x"), true),
-            Err(Breach("input must continue its stream exactly"))
-        );
-        input.take(17, &Bytes::from_static(b"x"), true).unwrap();
+        assert_eq!(input.take(0, &text("x"), true), Err(Breach("input must continue its stream exactly")));
+        input.take(17, &text("x"), true).unwrap();
+        assert_eq!(input.pass_on(), [(17, text("x"))]);
     }
 
     #[test]
     fn the_window_is_kept_and_single_keys_are_joined() {
         let mut input = Input::default();
         for offset in 0..INPUT_WINDOW {
-            input.take(offset, &Bytes::from_static(b"k"), true).unwrap();
+            input.take(offset, &text("k"), true).unwrap();
         }
-        assert!(input.take(INPUT_WINDOW, &Bytes::from_static(b"k"), true).is_err());
+        assert!(input.take(INPUT_WINDOW, &text("k"), true).is_err());
         assert_eq!(input.held.len(), 16);
         assert!(input.acknowledge(5000));
         assert_eq!(input.held.front().unwrap().0, 5000);
+    }
+
+    #[test]
+    fn a_browser_that_comes_has_a_window_of_its_own_and_the_agents_is_kept_all_the_same() {
+        let mut input = Input::default();
+        let window = Bytes::from(vec![b'k'; 32 * 1024]);
+        let fill = |input: &mut Input| {
+            let at = input.begin_browser();
+            for nth in 0..2 {
+                input.take(at + nth * 32 * 1024, &window, true).unwrap();
+            }
+            input.pass_on().len()
+        };
+        assert_eq!((fill(&mut input), fill(&mut input)), (2, 0));
+        assert!(input.acknowledge(32 * 1024));
+        assert_eq!(input.pass_on().len(), 1);
+        for _ in 2..16 {
+            fill(&mut input);
+        }
+        input.begin_browser();
+        assert!(input.take(input.taken(), &window, true).is_ok(), "half a window was taken");
+        assert!(input.take(input.taken(), &window, true).is_err(), "there is an end to what is kept");
     }
 }

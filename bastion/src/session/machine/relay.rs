@@ -77,6 +77,7 @@ impl Machine {
                     return self.relay_broke("acknowledged more input than there was", actions);
                 }
                 self.to_browser(Frame::Ack(self.input.acked()), actions);
+                self.pass_on(actions);
             }
             Frame::Resized { offset, cols, rows } => self.on_resized(offset, (cols, rows), actions),
             Frame::Control(Control::Exiting) => self.on_exiting(actions),
@@ -127,14 +128,11 @@ impl Machine {
 
     /// The agent that resumes says what it has taken of the input: the rest is sent again.
     fn on_count(&mut self, taken: u64, actions: &mut Vec<Action>) {
-        let Some(again) = self.input.resume(taken) else {
+        if !self.input.resume(taken) {
             return self.relay_broke("acknowledged input that cannot be so", actions);
-        };
+        }
         self.to_browser(Frame::Ack(self.input.acked()), actions);
-        if self.phase == Phase::Active {
-            let again = again.into_iter().map(|(offset, bytes)| Frame::Data { offset, bytes });
-            actions.extend(again.map(Action::ToRelay));
-        } else {
+        if self.phase == Phase::Exiting {
             self.input.drop_all();
         }
         self.flow(actions);
@@ -143,10 +141,19 @@ impl Machine {
     /// Both streams flow from here.
     fn flow(&mut self, actions: &mut Vec<Action>) {
         self.set_stage(Stage::Ready);
+        self.pass_on(actions);
         if let Some((cols, rows)) = self.wanted_size.take() {
             actions.push(Action::ToRelay(Frame::Resize { cols, rows }));
         }
         self.say_ready(actions);
+    }
+
+    /// Passes on what was typed, as far as the agent's window has room for it.
+    pub(super) fn pass_on(&mut self, actions: &mut Vec<Action>) {
+        if self.relay.is_ready() {
+            let next = self.input.pass_on().into_iter().map(|(offset, bytes)| Frame::Data { offset, bytes });
+            actions.extend(next.map(Action::ToRelay));
+        }
     }
 
     fn set_stage(&mut self, to: Stage) {
