@@ -74,9 +74,12 @@ impl<R: Read> Render<R> {
     }
 
     fn close(&mut self, end: Option<End>, out: &mut Vec<u8>) {
+        self.encoder.finish(self.at, out);
+        if let Some(end) = &end {
+            self.encoder.event(&Kind::Marker(last_marker(end, self.exit.as_ref())), self.at, out);
+        }
         self.end = end;
         self.done = true;
-        self.encoder.finish(self.at, out);
     }
 
     fn event(&mut self, kind: &Kind, out: &mut Vec<u8>) {
@@ -93,4 +96,14 @@ impl<R: Read> Render<R> {
         }
         self.encoder.event(kind, self.at, out);
     }
+}
+
+/// The last marker: how and why the session ended.
+fn last_marker(end: &End, exit: Option<&Exit>) -> String {
+    let how = match exit {
+        Some(Exit { signal: Some(signal), .. }) => format!("ended: killed by {signal}"),
+        Some(Exit { code: Some(code), .. }) => format!("ended: exit {code}"),
+        _ => format!("ended: {}", end.reason.replace('_', " ")),
+    };
+    if end.recovered { format!("{how}, sealed after a crash") } else { how }
 }

@@ -125,7 +125,8 @@ fn idleness_is_measured_by_keys_not_output_and_warned_of() {
     machine.on(Event::Relay(R, data(0, b"tick")), at(500));
     assert_eq!(machine.next_deadline(), Some(at(540)));
     let warning = control(Control::Closing { reason: "idle".into(), in_seconds: 60 });
-    assert_eq!(machine.on(Event::Tick, at(540)), [Action::ToBrowser(warning)]);
+    let mark = Action::Mark("warned: ends in 60 s, idle".into());
+    assert_eq!(machine.on(Event::Tick, at(540)), [mark, Action::ToBrowser(warning)]);
     machine.on(Event::Browser(B, data(0, b"k")), at(550));
     assert_eq!(machine.on(Event::Tick, at(600)), []);
     assert_eq!(machine.next_deadline(), Some(at(1090)));

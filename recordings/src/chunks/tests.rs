@@ -107,10 +107,12 @@ fn a_chunk_spans_less_than_ten_seconds() {
 }
 
 #[test]
-fn a_silent_session_is_one_chunk_with_header_and_event() {
+fn a_silent_session_is_one_chunk_with_an_event_and_its_end() {
     let (frames, packed) = pack(&journal(&[]), Compression::None);
     assert_eq!(frames.len(), 1);
-    assert_eq!(frames[0].iter().filter(|byte| **byte == b'\n').count(), 2);
+    let plain = String::from_utf8(frames[0].to_vec()).unwrap();
+    let lines: Vec<_> = plain.lines().skip(1).collect();
+    assert_eq!(lines, [r#"[0.0,"o",""]"#, r#"[0.0,"m","ended: exit"]"#]);
     assert_eq!(packed.index.output_sha256, hex::encode(Sha256::digest(b"")));
 }
 

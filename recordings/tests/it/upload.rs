@@ -301,7 +301,12 @@ async fn output_lost_in_a_power_cut_is_marked_in_the_cast_and_counted_in_index_a
     assert_eq!((stored.lost_bytes, stored.output_bytes), (24, 9));
     let cast = String::from_utf8(world.stored_file(&stored.key)).unwrap();
     let lines: Vec<_> = cast.lines().skip(1).collect();
-    let expected = [r#"[0.1,"o","kept"]"#, r#"[0.3,"m","24 bytes of output lost"]"#, r#"[0.3,"o","after"]"#];
+    let expected = [
+        r#"[0.1,"o","kept"]"#,
+        r#"[0.3,"m","24 bytes of output lost"]"#,
+        r#"[0.3,"o","after"]"#,
+        r#"[0.4,"m","ended: exit"]"#,
+    ];
     assert_eq!(lines, expected);
     let index: Index = serde_json::from_slice(&world.stored_file("2026/11/23/s1.index.json")).unwrap();
     assert_eq!((index.lost_bytes, index.output_bytes), (24, 9));

@@ -247,6 +247,9 @@ impl Machine {
     }
 
     pub(super) fn on_peers(&mut self, count: u32, actions: &mut Vec<Action>) {
+        if count < self.peers {
+            self.mark("a watcher has left", actions);
+        }
         self.peers = count;
         self.to_browser(control(Control::Peers { count }), actions);
     }

@@ -37,10 +37,9 @@ impl Machine {
             self.warned = true;
             // Rounded up, so that a page's count ends with the session and not before.
             let in_seconds = (end - now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
-            self.to_browser(
-                control(Control::Closing { reason: reason.as_str().to_owned(), in_seconds }),
-                actions,
-            );
+            let reason = reason.as_str().to_owned();
+            self.mark(&format!("warned: ends in {in_seconds} s, {}", reason.replace('_', " ")), actions);
+            self.to_browser(control(Control::Closing { reason, in_seconds }), actions);
         }
     }
 
