@@ -119,14 +119,15 @@ fn open_folder(path: PathBuf) -> Result<Store, StoreError> {
 }
 
 impl Store {
-    /// A store opened elsewhere. An operation on it that takes longer than 5 min fails.
+    /// A store opened elsewhere.
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
-        Self::with_patience(objects, prefix, PATIENCE)
+        Self { objects, prefix, folder: None }.within(PATIENCE)
     }
 
-    /// The same with another limit.
-    pub fn with_patience(objects: Arc<dyn ObjectStore>, prefix: Path, limit: Duration) -> Self {
-        Self { objects: Arc::new(Patient::new(objects, limit)), prefix, folder: None }
+    /// The same store, but an operation that takes longer than `limit` fails; 5 min unless said otherwise.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { objects: Arc::new(Patient::new(self.objects, limit)), ..self }
     }
 
     /// Whether the store answers. Writes nothing.
@@ -228,7 +229,11 @@ fn sweep(stem: &std::path::Path) -> io::Result<()> {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let digits = |n: &str| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit());
             if name.starts_with(start) && name.rsplit_once('#').is_some_and(|(_, n)| digits(n)) {
-                std::fs::remove_file(&path)?;
+                match std::fs::remove_file(&path) {
+                    // Whoever had begun it has just given it up.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => (),
+                    removed => removed?,
+                }
             }
         }
     }
