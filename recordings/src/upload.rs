@@ -139,20 +139,23 @@ impl Uploader {
     /// Tries until the recording is stored and known to be, or cannot ever be.
     async fn deliver(&self, session: String) {
         self.note(&session, &RecordingState::Spooled).await;
-        let mut stored = None;
+        let mut way = Way::default();
         let mut reason = None;
         for attempt in 1.. {
-            if let Err(error) = self.attempt(&session, attempt, reason, &mut stored).await {
+            if let Err(error) = self.attempt(&session, attempt, reason, &mut way).await {
                 if error.is_final() && self.fail(&session, &error).await {
                     return;
                 }
                 tracing::warn!(session, attempt, %error, "a recording could not be uploaded yet");
                 reason = Some(error.to_string());
-                self.note(&session, &RecordingState::Uploading { attempt, reason: reason.clone() }).await;
+                if !way.told {
+                    let state = RecordingState::Uploading { attempt, reason: reason.clone() };
+                    self.note(&session, &state).await;
+                }
                 tokio::time::sleep(delay(attempt, (self.options.chance)())).await;
             } else {
                 tracing::info!(session, attempt, "a recording is stored");
-                self.derive(&session, stored.as_ref()).await;
+                self.derive(&session, way.stored.as_ref()).await;
                 return;
             }
         }
@@ -172,20 +175,23 @@ impl Uploader {
         session: &str,
         attempt: u32,
         reason: Option<String>,
-        stored: &mut Option<RecordingState>,
+        way: &mut Way,
     ) -> Result<(), UploadError> {
         let Ok(_turn) = self.turns.acquire().await else {
             return Err(UploadError::Stopped);
         };
-        let done = match stored {
+        let done = match &mut way.stored {
             Some(done) => done,
-            None => {
+            none => {
                 self.note(session, &RecordingState::Uploading { attempt, reason }).await;
                 let put = self.put(session).await?;
-                stored.insert(RecordingState::Stored(Box::new(put)))
+                none.insert(RecordingState::Stored(Box::new(put)))
             }
         };
-        self.ledger.moved(session, done).await?;
+        if !way.told {
+            self.ledger.moved(session, done).await?;
+            way.told = true;
+        }
         self.blocking(session, Spool::discard).await
     }
 
@@ -306,6 +312,14 @@ impl Uploader {
         let done = tokio::task::spawn_blocking(move || work(&spool, &session)).await;
         Ok(done.map_err(|_| UploadError::Stopped)??)
     }
+}
+
+/// How far a recording has come; what is done of it is not done again.
+#[derive(Default)]
+struct Way {
+    stored: Option<RecordingState>,
+    /// Whether the ledger knows: then all that is left is to remove the journal.
+    told: bool,
 }
 
 type Packing = Packer<BufReader<File>>;

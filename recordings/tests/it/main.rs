@@ -1,6 +1,7 @@
 //! Recordings from the outside: spool, upload and playback over real files.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod crash;
 mod faults;
 mod finding;
 mod flaky;
