@@ -19,6 +19,7 @@ mod report;
 mod walk;
 
 pub use findings::{Finding, Span, Standing};
+pub use kept::Proof;
 pub use report::{Report, Told};
 use walk::{Stop, Walk};
 

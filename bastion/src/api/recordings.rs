@@ -1,6 +1,6 @@
 //! Recordings: listed and looked at here; played, searched and proven in the files below.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use ::recordings::{Library, PlaybackError, Stored};
 use poem::web::Data;
@@ -10,6 +10,7 @@ use poem_openapi::{
     payload::Json,
 };
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     Chapter,
@@ -34,6 +35,9 @@ mod search;
 mod viewings;
 
 use refusal::Refusal;
+
+/// How long the store has to give a seal that is only shown.
+const SEAL: Duration = Duration::from_secs(3);
 
 /// All operations on recordings.
 pub type Parts = (Recordings, cast::Casts, finding::Findings, search::Search, evidence::Evidence);
@@ -238,18 +242,18 @@ async fn read_stored<T, F: Future<Output = Result<T, PlaybackError>>>(
     }
 }
 
-/// Writes down who reads what. `what` names the form that is read.
+/// Writes down who did what to a recording.
 async fn note(
     app: &App,
     caller: &User,
     action: &'static str,
     session: &str,
-    what: &str,
+    detail: Value,
 ) -> Result<(), DbError> {
     let entry = Entry::new(app.clock.millis(), actor(caller), action)
         .on("session", session)
         .at_address(&caller.address.to_string())
-        .with(serde_json::json!({ "what": what }));
+        .with(detail);
     app.db.note(entry).await
 }
 
@@ -258,8 +262,8 @@ async fn whole(app: &App, found: Found) -> Result<Recording, DbError> {
     let names = Names::of(app, std::slice::from_ref(&found.session)).await?;
     let (mut seal, mut detail) = (None, None);
     if let Some(stored) = found.stored() {
-        // A store that is away must not hide the rest.
-        seal = app.library.seal(&stored).await.ok();
+        // A store that is away must not hide the rest, nor keep one waiting for it.
+        seal = timeout(SEAL, app.library.seal(&stored)).await.ok().and_then(Result::ok);
         detail = Some(detail_of(stored, &found.session));
     }
     let shown = show(found.row, &found.session, &names);

@@ -16,15 +16,28 @@ use crate::ledger::Stored;
 use crate::playback::{Bits, Library, PlaybackError, blocking};
 use crate::store::{Keys, pieces};
 
+/// What lies beside a stored cast to prove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// `<session id>.index.json`.
+    Index,
+    /// `<session id>.seal`.
+    Seal,
+}
+
 impl Library {
-    /// The index of a stored recording, as it lies: whether it is one is for others to judge.
+    /// A proof of a stored recording as it lies: whether it is one is for others to judge.
     ///
     /// # Errors
     /// [`PlaybackError::Absent`] if it is gone, [`PlaybackError::Altered`] if it is longer than any, or what failed.
-    pub async fn index(&self, stored: &Stored) -> Result<Bytes, PlaybackError> {
-        let found = self.beside(&Keys::beside(&stored.key)?.index, INDEX_MAX).await?;
-        let index = found.ok_or(PlaybackError::Absent("index"))?;
-        Some(index).filter(|index| index.len() as u64 <= INDEX_MAX).ok_or(PlaybackError::Altered("index"))
+    pub async fn proof(&self, stored: &Stored, proof: Proof) -> Result<Bytes, PlaybackError> {
+        let keys = Keys::beside(&stored.key)?;
+        let (key, most, name) = match proof {
+            Proof::Index => (&keys.index, INDEX_MAX, "index"),
+            Proof::Seal => (&keys.seal, SEAL_MAX, "seal"),
+        };
+        let found = self.beside(key, most).await?.ok_or(PlaybackError::Absent(name))?;
+        Some(found).filter(|found| found.len() as u64 <= most).ok_or(PlaybackError::Altered(name))
     }
 
     /// Whether a stored recording is what was sealed: [`verify`] over what lies in the store, which is read while it is
@@ -113,5 +126,72 @@ impl Read for Pieces {
         let len = self.at.len().min(buffer.len());
         self.at.copy_to_slice(&mut buffer[..len]);
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::poll;
+    use object_store::PutPayload;
+    use object_store::memory::InMemory;
+    use serde_json::json;
+
+    use super::*;
+    use crate::spool::{Durability, Spool, SpoolOptions};
+    use crate::store::Store;
+    use crate::verify::{Opened, SealFault};
+
+    /// Knows no key, and is held for as long as it is asked.
+    struct None(#[allow(dead_code)] Arc<()>);
+
+    impl SealKeys for None {
+        fn open(&self, _: &str) -> Result<Opened, SealFault> {
+            Err(SealFault::UnknownKey("rec-1".into()))
+        }
+    }
+
+    fn library(dir: &std::path::Path) -> (Library, Arc<InMemory>) {
+        let options = SpoolOptions { dir: dir.to_owned(), min_free: 0, durability: Durability::Written };
+        let objects = Arc::new(InMemory::new());
+        let store = Store::new(objects.clone(), Path::default());
+        (Library::new(store, Spool::open(options).unwrap()), objects)
+    }
+
+    fn stored() -> Stored {
+        serde_json::from_value(json!({
+            "key": "s1.cast", "size": 1, "plain_size": 1, "sha256": "", "plain_sha256": "", "seal_sha256": "",
+            "duration": 0.0, "ended": "", "reason": "exit", "exit": null, "recovered": false, "output_bytes": 0,
+            "lost_bytes": 0, "chunks": 1, "head": "", "compression": "none",
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn nobody_goes_on_judging_for_one_who_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (library, objects) = library(dir.path());
+        objects.put(&Path::from("s1.cast"), PutPayload::from(vec![b'x'; 40 << 20])).await.unwrap();
+        let held = Arc::new(());
+        let stored = stored();
+        let mut verifying = Box::pin(library.verify("s1", &stored, None(held.clone())));
+        assert!(poll!(&mut verifying).is_pending(), "it has begun, and is not done");
+        drop(verifying);
+        let ended = async {
+            while Arc::strong_count(&held) > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the thread ends too");
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_a_finding() {
+        let dir = tempfile::tempdir().unwrap();
+        let (library, _) = library(dir.path());
+        let verdict = library.verify("s1", &stored(), None(Arc::default())).await.unwrap();
+        let codes: Vec<_> = verdict.findings.iter().map(super::super::Finding::code).collect();
+        assert_eq!(codes, ["no_seal", "no_index", "empty"]);
     }
 }

@@ -72,7 +72,7 @@ impl Casts {
         let mut file = File::new("application/x-asciicast", source);
         if look == Look::Download {
             // A window is no recording: under a session's name it would be taken for an altered one.
-            file = file.attached(id, if window.is_none() { "cast" } else { "part.cast" });
+            file = file.attached(&found.row.session_id, if window.is_none() { "cast" } else { "part.cast" });
         }
         file.answer(headers).await.map(AsciicastFile).map_err(|error| Refusal::to_read(&found, &error))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::recordings::verify::{Report, Told};
+use ::recordings::verify::{Proof, Report, Told};
 use poem::{Request, web::Data};
 use poem_openapi::{
     Object, OpenApi,
@@ -10,7 +10,7 @@ use poem_openapi::{
     payload::Json,
     types::Any,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -95,12 +95,13 @@ impl Evidence {
         download: Query<Option<String>>,
     ) -> Result<JsonFile, Refusal> {
         let (id, library) = (id.0.as_str(), &app.library);
-        let index = read_stored(app, &caller, id, |stored| async move { library.index(&stored).await });
+        let index =
+            read_stored(app, &caller, id, |stored| async move { library.proof(&stored, Proof::Index).await });
         let (found, index) = index.await?;
         let mut file = File::new("application/json", Source::Whole(index));
         if download.0.is_some() {
-            note(app, &caller, "recording.download", id, "index").await?;
-            file = file.attached(id, "index.json");
+            note(app, &caller, "recording.download", id, json!({"what": "index"})).await?;
+            file = file.attached(&found.row.session_id, "index.json");
         }
         let answer = file.answer(request.headers()).await;
         answer.map(JsonFile).map_err(|error| Refusal::to_read(&found, &error))
@@ -120,12 +121,13 @@ impl Evidence {
         download: Query<Option<String>>,
     ) -> Result<SealFile, Refusal> {
         let (id, library) = (id.0.as_str(), &app.library);
-        let seal = read_stored(app, &caller, id, |stored| async move { library.seal(&stored).await });
+        let seal =
+            read_stored(app, &caller, id, |stored| async move { library.proof(&stored, Proof::Seal).await });
         let (found, seal) = seal.await?;
-        let mut file = File::new("application/jose", Source::Whole(seal.into()));
+        let mut file = File::new("application/jose", Source::Whole(seal));
         if download.0.is_some() {
-            note(app, &caller, "recording.download", id, "seal").await?;
-            file = file.attached(id, "seal");
+            note(app, &caller, "recording.download", id, json!({"what": "seal"})).await?;
+            file = file.attached(&found.row.session_id, "seal");
         }
         let answer = file.answer(request.headers()).await;
         answer.map(SealFile).map_err(|error| Refusal::to_read(&found, &error))
@@ -157,7 +159,7 @@ impl Evidence {
                 |stored| async move { library.verify(id, &stored, keys.clone()).await },
             );
         let (_, verdict) = verdict.await?;
-        note(app, &caller, "recording.verify", id, verdict.standing().name()).await?;
+        note(app, &caller, "recording.verify", id, json!({"verdict": verdict.standing().name()})).await?;
         shown(verdict.report()).map(Json)
     }
 }

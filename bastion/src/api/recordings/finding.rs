@@ -11,6 +11,7 @@ use poem_openapi::{
     param::{Path, Query},
     payload::Json,
 };
+use serde_json::json;
 
 use super::{
     Found,
@@ -100,7 +101,7 @@ impl Findings {
         let download = download.0.is_some();
         let json = !download && takes(request.headers(), "application/json");
         if q.is_some() && !download {
-            note(app, &caller, "recording.search", id, "transcript").await?;
+            note(app, &caller, "recording.search", id, json!({"what": "transcript"})).await?;
         } else {
             self.viewings
                 .look(app, &caller, id, "transcript", Look::download(download, Look::Begins))
@@ -113,7 +114,7 @@ impl Findings {
         let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
         let mut file = File::new(kind, source).negotiated();
         if download {
-            file = file.attached(id, "txt");
+            file = file.attached(&found.row.session_id, "txt");
         }
         let answer = file.answer(request.headers()).await;
         answer.map(TranscriptFile).map_err(|error| Refusal::to_read(&found, &error))

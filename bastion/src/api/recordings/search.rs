@@ -27,8 +27,8 @@ use crate::{
 
 /// How long one request searches.
 const BUDGET: Duration = Duration::from_secs(2);
-/// How long the first recording of a request may take, so that every request comes further.
-const FIRST: Duration = Duration::from_secs(20);
+/// How long one transcript may be searched; most take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Transcripts read at a time, by everybody together.
 const READERS: usize = 8;
 /// Rows fetched at a time.
@@ -81,8 +81,8 @@ impl Search {
     /// For what was on the screen: lines with `q` (1 to 200 characters) in them, whatever the case, in stored
     /// recordings of one's own sessions, in all for admins and auditors; newest first. One request searches for about
     /// two seconds, or until it has found `limit` (1 to 50, by default 20) recordings; `next_cursor` goes on from there, so
-    /// `items` may be empty and the search not over. `user` and `asset` are ids, `from` and `to` bound the session's
-    /// start (RFC 3339). Searching is audited, never what was searched for.
+    /// `items` may be empty and the search not over. `user` and `asset` are ids, `from` and `to` bound when the
+    /// session was opened (RFC 3339). Searching is audited, never what was searched for.
     #[oai(path = "/recordings/search", method = "get")]
     async fn search(
         &self,
@@ -145,9 +145,13 @@ impl Stretch {
                 .map(|(pair, stored)| lines(app, readers, q, pair, stored))
                 .buffered(READERS);
             loop {
-                // Every request comes at least one further.
-                let wait = if self.searched_to.is_some() { deadline } else { deadline + FIRST };
-                match timeout_at(wait, searched.next()).await {
+                let next = searched.next();
+                // Every request comes at least one further: the first is waited for, which has a limit of its own.
+                let next = match self.searched_to {
+                    None => Ok(next.await),
+                    Some(_) => timeout_at(deadline, next).await,
+                };
+                match next {
                     Ok(Some((pair, found))) => self.take(pair, found),
                     Ok(None) => break,
                     Err(_) => return Ok(self),
@@ -212,7 +216,7 @@ async fn lines(
             let transcript = app.library.transcript(session, Some(&stored)).await?;
             transcript.search(q, LINES + 1).await
         };
-        timeout(FIRST, searched).await.unwrap_or(Err(PlaybackError::Stopped))
+        timeout(PATIENCE, searched).await.unwrap_or(Err(PlaybackError::Stopped))
     };
     let found =
         read.await.inspect_err(|error| tracing::warn!(session, %error, "a recording is not searched"));

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use serde_json::json;
+
 use super::note;
 use crate::{api::callers::User, app::App, db::DbError};
 
@@ -51,10 +53,10 @@ impl Viewings {
         let viewing = (caller.id().to_owned(), caller.address.to_string(), session.to_owned());
         let now = app.clock.millis();
         match look {
-            Look::Download => note(app, caller, "recording.download", session, what).await,
+            Look::Download => note(app, caller, "recording.download", session, json!({"what": what})).await,
             Look::Continues if self.is_known(&viewing, now) => Ok(()),
             Look::Begins | Look::Continues => {
-                note(app, caller, "recording.view", session, what).await?;
+                note(app, caller, "recording.view", session, json!({"what": what})).await?;
                 self.remember(viewing, now);
                 Ok(())
             }
