@@ -73,6 +73,21 @@ impl Signing {
     }
 }
 
+/// The public halves of all recording keys whose private halves open with `vault`: who can write to the database, and
+/// no more, cannot add one.
+pub async fn recording_keys(db: &Db, vault: &Vault) -> Result<Vec<Jwk>, SigningError> {
+    let rows = db.signing_keys().await?;
+    let recording = rows.iter().filter(|row| row.purpose == "recording");
+    Ok(recording.filter_map(|row| proven(row, vault)).collect())
+}
+
+fn proven(row: &keys::Model, vault: &Vault) -> Option<Jwk> {
+    let place = Place { column: "signing_keys.private_key_sealed", row: &row.kid };
+    let der = vault.unseal(place, &row.private_key_sealed).ok()?;
+    let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
+    Some(Jwk::from_public(&row.kid, pair.public_key().as_ref()))
+}
+
 fn make(purpose: &'static str, prefix: &str, vault: &Vault, now: i64) -> Result<keys::Model, SigningError> {
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| SigningError::Make)?;
     let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).map_err(|_| SigningError::Make)?;

@@ -29,6 +29,8 @@ use crate::{
     db::{audit::Entry, recordings, sessions},
 };
 
+pub mod keeping;
+
 /// A recording.
 #[derive(Debug, Object)]
 pub struct Recording {
@@ -48,6 +50,8 @@ pub struct Recording {
     plain_size: Nullable<u64>,
     /// Of the asciicast, hex SHA-256.
     sha256: Nullable<String>,
+    /// Not to be deleted, neither by an admin nor by itself.
+    hold: bool,
     /// Seconds.
     duration: Nullable<f64>,
     /// RFC 3339, UTC.
@@ -162,6 +166,7 @@ fn show(row: recordings::Model, session: &sessions::Model, names: &Names) -> Rec
         size: size(row.size).into(),
         plain_size: size(row.plain_size).into(),
         sha256: row.plain_sha256.into(),
+        hold: row.hold,
         duration: duration.into(),
         started_at: rfc3339(session.started_at.unwrap_or(session.created_at)),
         ended_at: session.ended_at.map(rfc3339).into(),

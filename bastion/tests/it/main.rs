@@ -5,6 +5,7 @@ mod harness;
 mod signing;
 mod terminals;
 
+mod audit;
 mod authorize;
 mod chaos;
 mod contract;
@@ -15,6 +16,7 @@ mod door;
 mod flaky;
 mod heartbeat;
 mod input;
+mod keeping;
 mod people;
 mod reattach;
 mod recordings;
