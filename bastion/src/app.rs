@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     access::Access,
+    audit::Scribe,
     clock::Clock,
     config::{Config, RateLimits},
     db::{
@@ -16,6 +17,7 @@ use crate::{
     door::AddressLimiter,
     enrolment::Enrolment,
     hub::Hub,
+    keeping::Keeper,
     passwords::Passwords,
     signing::Signing,
     vault::Vault,
@@ -70,6 +72,10 @@ pub struct App {
     pub spool: Spool,
     /// Recordings kept.
     pub library: Library,
+    /// How long they are.
+    pub keeper: Arc<Keeper>,
+    /// The audit log's chain.
+    pub scribe: Arc<Scribe>,
     /// Where they are kept.
     pub store: Store,
     /// Password hashing.

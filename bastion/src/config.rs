@@ -166,6 +166,14 @@ pub struct Recordings {
     pub durability: Durability,
     /// How finished recordings are compressed.
     pub compression: Compression,
+    /// A stored recording that nobody holds is deleted when its session ended so long ago, as in `"90d"`; leave it out to
+    /// keep recordings for ever. At least an hour. The audit log says what was deleted.
+    ///
+    /// A bucket's own default retention (S3 Object Lock, a retention policy, an immutability policy) is honoured; the
+    /// bastion asks for none itself. In a versioned bucket a deletion leaves a delete marker, and the version below it stays
+    /// until the lock ends: whether it goes then is for the bucket's lifecycle rules. Where the store refuses, the
+    /// recording is gone for everybody all the same, the log says that the store keeps it, and it is asked again every day.
+    pub retention: Option<Span>,
 }
 
 /// When a byte counts as recorded, and may therefore be shown.

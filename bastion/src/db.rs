@@ -69,28 +69,17 @@ pub struct Page {
 }
 
 impl Db {
-    /// Connects and brings the schema up to date.
+    /// Connects, making a SQLite database that is not there, and brings the schema up to date.
     pub async fn open(url: &str) -> Result<Self, DbError> {
         make_private(url);
-        let mut options = ConnectOptions::new(url);
-        options
-            .sqlx_logging(false)
-            .max_connections(if url.starts_with("sqlite") { 8 } else { 20 })
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_timeout(Duration::from_secs(10))
-            .map_sqlx_sqlite_opts(|options| {
-                options
-                    .create_if_missing(true)
-                    .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-                    // With WAL this keeps the file whole through a crash; a power cut may cost the last rows.
-                    .synchronous(sqlx::sqlite::SqliteSynchronous::Normal)
-                    .busy_timeout(Duration::from_secs(5))
-                    .foreign_keys(true)
-            });
-        let connection = Database::connect(options).await?;
-        let db = Self { connection };
+        let db = Self { connection: connect(url, true).await? };
         db.migrate().await?;
         Ok(db)
+    }
+
+    /// Connects to a database that is there, and leaves its schema as it is.
+    pub async fn open_existing(url: &str) -> Result<Self, DbError> {
+        Ok(Self { connection: connect(url, false).await? })
     }
 
     async fn migrate(&self) -> Result<(), DbError> {
@@ -118,6 +107,25 @@ impl Db {
         };
         Ok(self.connection.begin_with_options(options).await?)
     }
+}
+
+async fn connect(url: &str, create: bool) -> Result<DatabaseConnection, DbErr> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .sqlx_logging(false)
+        .max_connections(if url.starts_with("sqlite") { 8 } else { 20 })
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_timeout(Duration::from_secs(10))
+        .map_sqlx_sqlite_opts(move |options| {
+            options
+                .create_if_missing(create)
+                .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
+                // With WAL this keeps the file whole through a crash; a power cut may cost the last rows.
+                .synchronous(sqlx::sqlite::SqliteSynchronous::Normal)
+                .busy_timeout(Duration::from_secs(5))
+                .foreign_keys(true)
+        });
+    Database::connect(options).await
 }
 
 /// Makes SQLite's file before SQLite does, readable by its owner only. What goes wrong SQLite says better.

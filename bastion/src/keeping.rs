@@ -1,20 +1,28 @@
-//! Recordings' rows and seals: what the recordings crate leaves to others, done with the database and the
-//! recording key.
+//! Recordings' rows and seals, and how long they are kept: what the recordings crate leaves to others, done with the
+//! database and the recording key.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use recordings::{Compression, Ledger, LedgerError, RecordingState, SealError, Sealer, Stored};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     clock::Clock,
-    db::{Db, recordings::Model},
+    config::Span,
+    db::{
+        Db,
+        audit::{Actor, Entry},
+        recordings::Model,
+    },
+    seals::SEAL_TYP,
     signing::Signing,
 };
 
-/// The type of a seal.
-const SEAL_TYP: &str = "castellan-seal+jwt";
+mod keeper;
+mod removal;
+
+pub(crate) use keeper::{Keeper, Tombstone};
 
 /// Keeps the state of every recording in its row.
 pub struct Rows {
@@ -27,9 +35,35 @@ pub struct Rows {
 #[async_trait]
 impl Ledger for Rows {
     async fn moved(&self, session: &str, state: &RecordingState) -> Result<(), LedgerError> {
-        let row = row(session, state, self.clock.millis());
-        self.db.keep_recording(row).await.map_err(|error| LedgerError(error.to_string()))
+        let now = self.clock.millis();
+        let (row, entry) = (row(session, state, now), entry(session, state, now));
+        self.db.keep_recording(row, entry).await.map_err(|error| LedgerError(error.to_string()))
     }
+}
+
+/// What the audit log says of the two ends of the way: stored, whereby the seal enters the chain, or never.
+fn entry(session: &str, state: &RecordingState, now: i64) -> Option<Entry> {
+    let entry = |action| Entry::new(now, Actor::System, action).on("session", session);
+    match state {
+        RecordingState::Stored(stored) => Some(entry("recording.stored").with(json!({
+            "key": stored.key,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "plain_len": stored.plain_size,
+            "plain_sha256": stored.plain_sha256,
+            "seal_sha256": stored.seal_sha256,
+            "chunks": stored.chunks,
+            "head": stored.head,
+        }))),
+        RecordingState::Failed { reason } => Some(entry("recording.failed").with(json!({"reason": reason}))),
+        RecordingState::Recording | RecordingState::Spooled | RecordingState::Uploading { .. } => None,
+    }
+}
+
+/// When a recording is deleted by itself, UTC milliseconds: so long after its session ended, unless it is held.
+pub fn deletes_at(ended: Option<i64>, held: bool, retention: Option<Span>) -> Option<i64> {
+    let kept = i64::try_from(retention?.duration().as_millis()).ok()?;
+    ended.filter(|_| !held)?.checked_add(kept)
 }
 
 fn row(session: &str, state: &RecordingState, now: i64) -> Model {

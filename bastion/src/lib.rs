@@ -2,11 +2,15 @@
 //!
 //! [`serve`] is the server as a function: what starts, in what order, and how it stops.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use recordings::{Library, Spool, SpoolOptions, Store, UploadOptions, Uploader, open_store};
 use tokio::{
     net::TcpListener,
+    sync::Notify,
     time::{Instant, Interval, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 mod access;
 mod api;
 mod app;
+pub mod audit;
 mod clock;
 pub mod config;
 mod db;
@@ -35,17 +40,20 @@ mod vault;
 
 use access::{Access, Refused};
 use app::{App, Limits};
+use audit::Scribe;
 use clock::Clock;
 use config::Config;
 use db::{Db, DbError, slots::Node};
 use enrolment::Enrolment;
 use hub::{Hub, HubParts};
+use keeping::Keeper;
 use session::{Reason, end_row};
 use signing::Signing;
 use vault::Vault;
 
 pub use api::spec;
 pub use dev::{DevError, dev};
+pub use keeping::deletes_at;
 
 /// The name of a bastion that is alone.
 const NODE: &str = "main";
@@ -114,6 +122,7 @@ async fn run(
 ) -> Result<(), ServeError> {
     let door = door::Door::from_config(&app.config)?;
     let local = listener.local_addr()?;
+    let scribe = app.scribe.clone();
     let endpoint = door::Guard::new(&app.config, local).around(routes::routes(app));
     let served = door::serve(listener, endpoint, door, tasks, shutdown.clone()).await;
     // A door that failed must not leave the rest running.
@@ -122,6 +131,7 @@ async fn run(
     if timeout(ORDERLY, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time; what they recorded is sealed at the next start");
     }
+    scribe.close().await;
     Ok(served?)
 }
 
@@ -157,6 +167,26 @@ async fn start(
     tasks.spawn(uploader(&config, &db, &spool, &store, &signing, &clock).run(shutdown.clone()));
     tasks.spawn(keep_lease(db.clone(), hub.clone(), clock.clone(), shutdown.clone()));
     tasks.spawn(sweep(db.clone(), clock.clone(), shutdown.clone()));
+    let library = Library::new(store.clone(), spool.clone());
+    let keeper = Arc::new(Keeper {
+        db: db.clone(),
+        store: store.clone(),
+        library: library.clone(),
+        clock: clock.clone(),
+        retention: config.recordings.retention,
+        marked: Notify::new(),
+    });
+    tasks.spawn(keeper.clone().run(shutdown.clone()));
+    let scribe = Arc::new(Scribe {
+        db: db.clone(),
+        store: store.clone(),
+        signing: signing.clone(),
+        issuer: origin,
+        clock: clock.clone(),
+        signed: AtomicI64::new(0),
+    });
+    tasks.spawn(scribe.clone().chain(shutdown.clone()));
+    tasks.spawn(scribe.clone().sign(shutdown.clone()));
     Ok(Arc::new(App {
         origins: config.allowed_origins(),
         enrolment: Enrolment::new(
@@ -166,7 +196,9 @@ async fn start(
             clock.clone(),
             shutdown.clone(),
         ),
-        library: Library::new(store.clone(), spool.clone()),
+        library,
+        keeper,
+        scribe,
         passwords: passwords::Passwords::new()?,
         limits: Limits::new(&config.rate_limits),
         tasks: tasks.clone(),

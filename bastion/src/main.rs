@@ -70,7 +70,7 @@ enum Command {
     /// Add users, set passwords, list users; works before the first start.
     #[command(subcommand)]
     User(UserCommand),
-    /// Tell whether recordings are what was sealed, offline.
+    /// Tell whether recordings are what was sealed, offline; or whether the audit log is what was written.
     Verify(verifying::Verify),
     /// Print the published API contract.
     Openapi,

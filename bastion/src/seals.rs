@@ -1,9 +1,9 @@
-//! Seals opened: by which keys, and what makes one no seal. Seals are made in `keeping`.
+//! What recording keys sign, opened: seals, and the heads of the audit chain. Made in `keeping` and in `audit`.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use openapi::ticket::{self, Jwk, RECORDING_KID, TicketError};
 use recordings::verify::{Opened, SealFault, SealKeys};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 /// The type of a seal.
 pub(crate) const SEAL_TYP: &str = "castellan-seal+jwt";
@@ -29,14 +29,19 @@ impl RecordingKeys {
     /// # Errors
     /// If there are none, or one is damaged.
     pub fn of(list: &[Jwk]) -> Result<Self, KeysError> {
-        let keys: Vec<Jwk> = list.iter().filter(|key| key.kid.starts_with(RECORDING_KID)).cloned().collect();
-        if keys.is_empty() {
+        let keys = Self::own(list);
+        if keys.0.is_empty() {
             return Err(KeysError::None);
         }
-        match keys.iter().find(|key| !is_ed25519(key)) {
+        match keys.0.iter().find(|key| !is_ed25519(key)) {
             Some(bad) => Err(KeysError::Damaged(bad.kid.clone())),
-            None => Ok(Self(keys)),
+            None => Ok(keys),
         }
+    }
+
+    /// Those of a bastion's own list, whose keys it made; there may be none.
+    pub(crate) fn own(list: &[Jwk]) -> Self {
+        Self(list.iter().filter(|key| key.kid.starts_with(RECORDING_KID)).cloned().collect())
     }
 }
 
@@ -45,17 +50,27 @@ fn is_ed25519(key: &Jwk) -> bool {
     raw && key.kty == "OKP" && key.crv == "Ed25519" && key.alg == "EdDSA"
 }
 
-impl SealKeys for RecordingKeys {
-    fn open(&self, seal: &str) -> Result<Opened, SealFault> {
+impl RecordingKeys {
+    /// Checks a compact JWS of type `typ` by the recording key that it names; that key's id, and the claims.
+    ///
+    /// # Errors
+    /// [`SealFault`] when the key is not known, or anything is wrong.
+    pub(crate) fn opened<T: DeserializeOwned>(&self, jws: &str, typ: &str) -> Result<(String, T), SealFault> {
         let refused = |error: TicketError| SealFault::Refused(error.to_string());
-        let kid = ticket::kid_of(seal).ok_or(refused(TicketError::Malformed))?;
+        let kid = ticket::kid_of(jws).ok_or(refused(TicketError::Malformed))?;
         if !kid.starts_with(RECORDING_KID) {
             return Err(SealFault::Refused(format!("its key {kid} is none for recordings")));
         }
-        match ticket::verify::<Value>(seal, SEAL_TYP, &self.0) {
-            Ok(claims) => Ok(Opened { kid, claims }),
+        match ticket::verify(jws, typ, &self.0) {
+            Ok(claims) => Ok((kid, claims)),
             Err(TicketError::Kid) => Err(SealFault::UnknownKey(kid)),
             Err(error) => Err(refused(error)),
         }
+    }
+}
+
+impl SealKeys for RecordingKeys {
+    fn open(&self, seal: &str) -> Result<Opened, SealFault> {
+        self.opened(seal, SEAL_TYP).map(|(kid, claims)| Opened { kid, claims })
     }
 }

@@ -313,7 +313,7 @@ impl Session {
         let recorder = self.spool.start(self.header.clone()).await?;
         self.live.send_replace(Some(recorder.live()));
         self.recorder = Some(recorder);
-        self.db.keep_recording(rows::Model::begun(&self.header.facts.session, now)).await?;
+        self.db.keep_recording(rows::Model::begun(&self.header.facts.session, now), None).await?;
         self.db.start_session(&self.header.facts.session, now).await?;
         Ok(())
     }

@@ -10,6 +10,7 @@ use openapi::ticket::{Jwk, KEYS_TYP, KeyList, Signer, TicketError};
 use crate::{
     clock::Clock,
     db::{Db, DbError, keys},
+    seals::RecordingKeys,
     vault::{Place, Vault, VaultError},
 };
 
@@ -40,6 +41,7 @@ pub struct Signing {
     /// Signs seals.
     pub recording: Signer,
     keys: Vec<Jwk>,
+    recording_keys: RecordingKeys,
 }
 
 impl Signing {
@@ -53,11 +55,12 @@ impl Signing {
                 rows.push(row);
             }
         }
-        let keys = rows.iter().map(jwk).collect::<Result<_, _>>()?;
+        let keys: Vec<_> = rows.iter().map(jwk).collect::<Result<_, _>>()?;
         Ok(Self {
             identity: signer(&rows, "identity", vault)?,
             ticket: signer(&rows, "ticket", vault)?,
             recording: signer(&rows, "recording", vault)?,
+            recording_keys: RecordingKeys::own(&keys),
             keys,
         })
     }
@@ -67,10 +70,31 @@ impl Signing {
         &self.keys
     }
 
+    /// Those of them that seal.
+    pub fn recording_keys(&self) -> &RecordingKeys {
+        &self.recording_keys
+    }
+
     /// The key list as a compact JWS of the identity key.
     pub fn signed_keys(&self, now: i64) -> Result<String, TicketError> {
         self.identity.sign(KEYS_TYP, &KeyList { keys: self.keys.clone(), iat: Some(now) })
     }
+}
+
+/// The public halves of all recording keys whose private halves open with `vault`: who can write to the database, and
+/// no more, cannot add one.
+pub async fn recording_keys(db: &Db, vault: &Vault) -> Result<RecordingKeys, SigningError> {
+    let rows = db.signing_keys().await?;
+    let recording = rows.iter().filter(|row| row.purpose == "recording");
+    let proven: Vec<_> = recording.filter_map(|row| proven(row, vault)).collect();
+    Ok(RecordingKeys::own(&proven))
+}
+
+fn proven(row: &keys::Model, vault: &Vault) -> Option<Jwk> {
+    let place = Place { column: "signing_keys.private_key_sealed", row: &row.kid };
+    let der = vault.unseal(place, &row.private_key_sealed).ok()?;
+    let pair = Ed25519KeyPair::from_pkcs8(&der).ok()?;
+    Some(Jwk::from_public(&row.kid, pair.public_key().as_ref()))
 }
 
 fn make(purpose: &'static str, prefix: &str, vault: &Vault, now: i64) -> Result<keys::Model, SigningError> {

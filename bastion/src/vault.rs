@@ -101,6 +101,14 @@ impl Vault {
         Ok(vault)
     }
 
+    /// Reads the key file of a database that was sealed before; makes and changes nothing.
+    pub async fn open_existing(file: &Path, db: &Db) -> Result<Self, VaultError> {
+        let vault = Self::read(file)?;
+        let sealed = db.canary().await?.ok_or(VaultError::WrongKey)?;
+        vault.unseal(CANARY, &sealed).map_err(|_| VaultError::WrongKey)?;
+        Ok(vault)
+    }
+
     fn read(file: &Path) -> Result<Self, VaultError> {
         let failed = |source| VaultError::File { path: file.to_owned(), source };
         refuse_loose(file)?;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bastion::seals::RecordingKeys;
+use bastion::{audit::Pin, seals::RecordingKeys};
 use openapi::ticket::KeyList;
 use recordings::verify::{Beside, Finding, Form, INDEX_MAX, SEAL_MAX, Standing, Verdict, verify};
 use serde_json::{Value, json};
+
+mod audit;
 
 /// The longest list of keys that is looked at, in bytes.
 const KEYS_MAX: u64 = 1 << 20;
@@ -30,13 +32,27 @@ same; that nothing follows the last chunk. All of it is over the plain cast, so 
 a stored file whose compressed bytes differ and unpack to what was sealed is whole.
 
 Not checked: the SHA-256 over the host's raw output (a cast is decoded text: the raw bytes cannot be had back from it; \
-index and seal must name the same one); the part of a chunk that is cut; that no recording was taken away whole.";
+index and seal must name the same one); the part of a chunk that is cut; that no recording was taken away whole: \
+that shows in the bastion's audit log.
+
+With --audit, no FILE: on a machine that reaches the bastion's database and store, tell whether the audit log is what was \
+written, whether the bastion runs or not. Checked: its rows are without a gap and each hashes with the one before; each \
+signed head in the store (audit/heads/) holds and is that of its row, and none is newer than the last row; each recording that \
+was stored, and not deleted since, has the very seal and a cast of the right size in the store; with --deep, every recording \
+in whole. The keys are those of the database that the bastion's key file (keys.file) opens, or --keys.
+
+Not proven by that: what happened after the newest head, at most a minute ago. Who has the recording key and can write to \
+database and store can sign another history; who can write there without the key can still take away the newest rows \
+together with their heads. So keep heads elsewhere: the bastion's log has each (\"the audit chain's head\"), and --head \
+SEQ:HASH holds one of them against the chain. Rows can be added by whoever can write to the database.";
 
 const AFTER: &str = "\
 Examples:
   curl -fsS https://bastion.example/.well-known/jwks.json > jwks.json
   castellan verify 0199a7c2-….cast.zst --keys jwks.json
   castellan verify evidence.cast --index 0199a7c2-….index.json --seal 0199a7c2-….seal --keys jwks.json
+  castellan verify --audit --config /etc/castellan/castellan.toml
+  castellan verify --audit --head 4711:9f86d081… --json --config castellan.toml
   castellan verify --json --keys jwks.json 2026/11/23/*.cast.zst | jq -c 'select(.verdict != \"whole\")'
 
 Exit codes, the worst of all files in this order: 1, 4, 3, 2, 0
@@ -60,33 +76,64 @@ With --json, one object a line for each FILE:
   findings         what is wrong, the gravest first: code, message and, if it is about one, chunk
   kid              the key that signed the seal
   seal             the seal's claims; null unless its signature holds
-  error            why the file is unreadable; only then, and then without all from form on";
+  error            why the file is unreadable; only then, and then without all from form on
+
+With --audit, exit codes mean the same of the audit log (2: there are rows and no head is signed; 4: also where an object \
+could not be read), and --json prints one object:
+  verdict          whole, altered, incomplete, unknown_key or unreadable
+  exit             the exit code
+  rows             rows in the chain
+  head             the last one: seq and hash; null if there is none
+  heads            signed heads in the store
+  signed           place of the newest head that is as the chain says; what is after it is not proven yet
+  unchained        rows that have no place yet: none for longer than a second while the bastion runs
+  recordings       recordings that should be there and were looked at
+  findings         what is wrong: code, message, and what it is about: seq (the first row), session, key
+  more             findings beyond the first 1000";
 
 /// What `castellan verify` takes.
 #[derive(clap::Args)]
 #[command(long_about = LONG, after_long_help = AFTER)]
 pub struct Verify {
     /// Recordings, stored (.cast.zst) or plain (.cast).
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "audit", conflicts_with = "audit", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The bastion's keys, as served at /.well-known/jwks.json.
-    #[arg(long, value_name = "FILE")]
-    keys: PathBuf,
+    #[arg(long, required_unless_present = "audit", value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// The recording's index, if it is not beside it; for one FILE only.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, conflicts_with = "audit", value_name = "FILE")]
     index: Option<PathBuf>,
     /// The recording's seal, if it is not beside it; for one FILE only.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, conflicts_with = "audit", value_name = "FILE")]
     seal: Option<PathBuf>,
     /// Print JSON, one object a line for each FILE.
     #[arg(long)]
     json: bool,
+    /// Judge the bastion's audit log, and that every recording it names is there.
+    #[arg(long)]
+    audit: bool,
+    /// The bastion's configuration, for --audit.
+    #[arg(
+        long,
+        requires = "audit",
+        env = "CASTELLAN_CONFIG",
+        default_value = "/etc/castellan/castellan.toml"
+    )]
+    config: PathBuf,
+    /// With --audit: read and verify every recording in whole.
+    #[arg(long, requires = "audit")]
+    deep: bool,
+    /// With --audit: a head of the chain that is known from elsewhere, as from the bastion's log; may be repeated.
+    #[arg(long = "head", requires = "audit", value_name = "SEQ:HASH")]
+    heads: Vec<Pin>,
 }
 
 impl Verify {
     /// Judges every file and tells of each; the code of the worst.
     pub fn run(&self) -> ExitCode {
-        match self.judge_all() {
+        let judged = if self.audit { self.judge_audit() } else { self.judge_all() };
+        match judged {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
                 eprintln!("castellan: {error:#}");
@@ -99,7 +146,8 @@ impl Verify {
         if self.files.len() > 1 && (self.index.is_some() || self.seal.is_some()) {
             bail!("--index and --seal belong to one FILE: verify such files one at a time");
         }
-        let keys = load(&self.keys)?;
+        // Clap demands it without --audit.
+        let keys = keys(self.keys.as_deref().unwrap_or(Path::new("jwks.json")))?;
         let mut worst = 0;
         for file in &self.files {
             let judged = self.judge(file, &keys);
@@ -158,7 +206,7 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The keys of a file as it is served at `/.well-known/jwks.json`.
-fn load(path: &Path) -> Result<RecordingKeys> {
+fn keys(path: &Path) -> Result<RecordingKeys> {
     let said = || format!("--keys {}", path.display());
     let bytes = read(path, KEYS_MAX).with_context(said)?;
     ensure!(bytes.len() as u64 <= KEYS_MAX, "{}: longer than {KEYS_MAX} bytes", said());

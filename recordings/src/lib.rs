@@ -50,6 +50,6 @@ pub use recorder::{Recorder, RecorderError};
 pub use screen::Screen;
 pub use seal::{SealError, Sealer};
 pub use spool::{Aside, Durability, Recovered, Recovery, Spool, SpoolError, SpoolOptions};
-pub use store::{Store, StoreError, open_store, open_store_with};
+pub use store::{Keys, Store, StoreError, open_store, open_store_with};
 pub use transcript::{ScreenLine, search};
 pub use upload::{UploadOptions, Uploader};

@@ -57,6 +57,9 @@ pub enum StoreError {
     /// A key would not be one.
     #[error("not a key: {0}")]
     Key(#[from] object_store::path::Error),
+    /// It is not where a cast lies.
+    #[error("{0:?} is no key of a cast")]
+    NoCast(String),
     /// The start of a session is not a time.
     #[error("{0:?} is not an RFC 3339 time")]
     Started(String),
@@ -242,10 +245,13 @@ fn sweep(stem: &std::path::Path) -> io::Result<()> {
 
 /// The keys of one recording's objects.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys {
-    pub(crate) cast: Path,
-    pub(crate) index: Path,
-    pub(crate) seal: Path,
+pub struct Keys {
+    /// The cast, packed or plain.
+    pub cast: Path,
+    /// Its index.
+    pub index: Path,
+    /// Its seal.
+    pub seal: Path,
     /// Without an extension.
     stem: String,
 }
@@ -267,9 +273,12 @@ impl Keys {
     }
 
     /// The keys beside a cast's.
-    pub(crate) fn beside(cast: &str) -> Result<Self, StoreError> {
-        let stem = cast.strip_suffix(".zst").unwrap_or(cast);
-        let stem = stem.strip_suffix(".cast").unwrap_or(stem);
+    ///
+    /// # Errors
+    /// If it is not the key of a cast.
+    pub fn beside(cast: &str) -> Result<Self, StoreError> {
+        let stem = cast.strip_suffix(".zst").unwrap_or(cast).strip_suffix(".cast");
+        let stem = stem.ok_or_else(|| StoreError::NoCast(cast.to_owned()))?;
         Ok(Self {
             cast: Path::parse(cast)?,
             index: Path::parse(format!("{stem}.index.json"))?,

@@ -19,7 +19,7 @@ mod report;
 mod walk;
 
 pub use findings::{Finding, Span, Standing};
-pub use kept::Proof;
+pub use kept::{Proof, verify_stored};
 pub use report::{Report, Told};
 use walk::{Stop, Walk};
 

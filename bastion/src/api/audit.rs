@@ -13,7 +13,7 @@ use super::{
     lists::{instant, list_of, page},
     nullable::Nullable,
 };
-use crate::{app::App, clock::rfc3339};
+use crate::{app::App, clock::rfc3339, db::audit::Filter};
 
 /// Who did it.
 #[derive(Debug, Object)]
@@ -52,6 +52,10 @@ pub struct AuditEvent {
     address: Nullable<String>,
     /// More.
     detail: Any<Value>,
+    /// Its place in the chain; null for the moment until it is chained.
+    seq: Nullable<i64>,
+    /// Its hash, hex, which covers all rows before it; null for the moment until it is chained.
+    hash: Nullable<String>,
 }
 
 list_of!(/// What happened, newest first.
@@ -64,22 +68,23 @@ pub struct Audit;
 impl Audit {
     /// Read the audit log
     ///
-    /// `action` is the beginning of an action, as in `session.` or `login.fail`.
+    /// `action` is the beginning of an action, as in `session.` or `login.fail`; `target` is the id of what it was done
+    /// to: that of a session finds who looked at its recording.
     #[oai(path = "/audit", method = "get")]
     async fn list(
         &self,
         Data(app): Data<&Arc<App>>,
         _auditor: Auditor,
         action: Query<Option<String>>,
+        target: Query<Option<String>>,
         from: Query<Option<String>>,
         to: Query<Option<String>>,
         limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Json<AuditList>, ApiError> {
-        let from = instant("from", from.0.as_deref())?;
-        let to = instant("to", to.0.as_deref())?;
-        let (rows, next_cursor) =
-            app.db.audit(action.0.as_deref(), from, to, &page(limit.0, cursor.0)?).await?;
+        let (from, to) = (instant("from", from.0.as_deref())?, instant("to", to.0.as_deref())?);
+        let filter = Filter { action: action.0, target: target.0, from, to };
+        let (rows, next_cursor) = app.db.audit(&filter, &page(limit.0, cursor.0)?).await?;
         let ids = rows.iter().filter_map(|row| row.actor_id.clone()).collect();
         let users = app.db.users_by_id(ids).await?;
         let names: HashMap<_, _> = users.into_iter().map(|user| (user.id, user.username)).collect();
@@ -95,6 +100,8 @@ impl Audit {
             target: row.target_kind.zip(row.target_id).map(|(kind, id)| AuditTarget { kind, id }).into(),
             address: row.address.into(),
             detail: Any(serde_json::from_str(&row.detail).unwrap_or_default()),
+            seq: row.seq.into(),
+            hash: row.hash.into(),
         });
         Ok(Json(AuditList { items: items.collect(), next_cursor: next_cursor.into() }))
     }

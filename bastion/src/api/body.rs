@@ -77,7 +77,8 @@ impl Faults {
         }
     }
 
-    fn into_result(self) -> Result<(), ApiError> {
+    /// A refusal that names them, unless there are none.
+    pub fn into_result(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
     }
 }

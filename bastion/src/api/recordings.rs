@@ -23,13 +23,16 @@ use super::{
 use crate::{
     app::App,
     clock::rfc3339,
+    config::Span,
     db::{DbError, audit::Entry, recordings, sessions},
+    keeping::deletes_at,
 };
 
 mod cast;
 mod evidence;
 mod files;
 mod finding;
+mod keeping;
 mod refusal;
 mod search;
 mod viewings;
@@ -40,7 +43,8 @@ use refusal::Refusal;
 const SEAL: Duration = Duration::from_secs(3);
 
 /// All operations on recordings.
-pub type Parts = (Recordings, cast::Casts, finding::Findings, search::Search, evidence::Evidence);
+pub type Parts =
+    (Recordings, cast::Casts, finding::Findings, search::Search, evidence::Evidence, keeping::Keeping);
 
 /// All operations on recordings, with what they remember.
 pub fn parts() -> Parts {
@@ -51,6 +55,7 @@ pub fn parts() -> Parts {
         finding::Findings { viewings },
         search::Search::default(),
         evidence::Evidence::default(),
+        keeping::Keeping,
     )
 }
 
@@ -73,14 +78,14 @@ pub struct Recording {
     plain_size: Nullable<u64>,
     /// Of the asciicast, hex SHA-256.
     sha256: Nullable<String>,
+    /// Not to be deleted, neither by an admin nor by itself.
+    hold: bool,
     /// Seconds.
     duration: Nullable<f64>,
     /// RFC 3339, UTC.
     started_at: String,
     /// RFC 3339, UTC.
     ended_at: Nullable<String>,
-    /// Kept until an admin lets it go, whatever the retention.
-    hold: bool,
     /// Compact JWS over the recording's hash chain. Null in lists, and when the store does not give it.
     seal: Nullable<String>,
     /// Null in lists, and until it is stored.
@@ -264,13 +269,14 @@ async fn whole(app: &App, found: Found) -> Result<Recording, DbError> {
     if let Some(stored) = found.stored() {
         // A store that is away must not hide the rest, nor keep one waiting for it.
         seal = timeout(SEAL, app.library.seal(&stored)).await.ok().and_then(Result::ok);
-        detail = Some(detail_of(stored, &found.session));
+        detail = Some(detail_of(stored, &found, app.config.recordings.retention));
     }
     let shown = show(found.row, &found.session, &names);
     Ok(Recording { seal: seal.into(), detail: detail.into(), ..shown })
 }
 
-fn detail_of(stored: Stored, session: &sessions::Model) -> Detail {
+fn detail_of(stored: Stored, found: &Found, retention: Option<Span>) -> Detail {
+    let session = &found.session;
     let obligations: Value = serde_json::from_str(&session.obligations).unwrap_or_default();
     let segmented = Library::wants_segments(&stored);
     let exit = stored.exit.unwrap_or_default();
@@ -284,7 +290,7 @@ fn detail_of(stored: Stored, session: &sessions::Model) -> Detail {
         chunks: stored.chunks,
         segmented,
         records_input: obligations["record_input"].as_bool().unwrap_or(false),
-        deletes_at: None.into(),
+        deletes_at: deletes_at(session.ended_at, found.row.hold, retention).map(rfc3339).into(),
     }
 }
 
@@ -301,10 +307,10 @@ fn show(row: recordings::Model, session: &sessions::Model, names: &Names) -> Rec
         size: size(row.size).into(),
         plain_size: size(row.plain_size).into(),
         sha256: row.plain_sha256.into(),
+        hold: row.hold,
         duration: duration.into(),
         started_at: started_at(session),
         ended_at: session.ended_at.map(rfc3339).into(),
-        hold: row.hold,
         seal: None.into(),
         detail: None.into(),
     }

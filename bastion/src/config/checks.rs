@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Limits, PublicUrl, Server};
+use super::{Config, Limits, PublicUrl, Server, Span};
 
 /// A key and what is wrong with it.
 type Found = Vec<(&'static str, String)>;
@@ -94,6 +94,10 @@ fn places(config: &Config, found: &mut Found) {
 
 fn times(config: &Config, found: &mut Found) {
     let auth = &config.auth;
+    if config.recordings.retention.is_some_and(|kept| kept < Span::seconds(3600)) {
+        let message = "must be at least 1h; leave it out to keep recordings for ever";
+        found.push(("recordings.retention", message.into()));
+    }
     if auth.login_idle.duration().is_zero() {
         found.push(("auth.login_idle", "must be more than nothing".into()));
     }

@@ -1,10 +1,16 @@
 //! Recordings: where each stands and where it lies.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::sea_query::LikeExpr;
-use sea_orm::{ActiveValue::Set, Condition, JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
+use sea_orm::{
+    ActiveValue::Set,
+    Condition, JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _,
+    sea_query::{Expr, LikeExpr},
+};
 
-use super::{Db, DbError, Page, assets, paged, sessions, users};
+use super::{Db, DbError, Page, assets, audit::Entry, paged, sessions, users};
+
+/// States of a recording that is there for nobody any more.
+const GONE: [&str; 2] = ["deleting", "deleted"];
 
 /// A recording's row.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -13,9 +19,9 @@ pub struct Model {
     /// The session's id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub session_id: String,
-    /// `recording`, `spooled`, `uploading`, `stored`, `failed`.
+    /// `recording`, `spooled`, `uploading`, `stored`, `failed`, `deleting`, `deleted`.
     pub state: String,
-    /// Why it is not stored yet.
+    /// Why it is not stored yet, or why the store does not let go of it.
     pub reason: Option<String>,
     /// Where the stored cast lies.
     pub object_key: Option<String>,
@@ -74,26 +80,184 @@ impl Model {
     }
 }
 
+/// What became of the wish to delete a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is marked: nobody sees it any more, and its objects go.
+    Marked,
+    /// It is held.
+    Held,
+    /// It is not stored, or not yet.
+    NotStored,
+    /// There is none.
+    Unknown,
+}
+
 impl Db {
-    /// Writes a recording's row, new or changed.
-    pub async fn keep_recording(&self, recording: Model) -> Result<(), DbError> {
-        let known = Entity::find_by_id(&recording.session_id).one(&self.connection).await?;
-        let row = ActiveModel::from(recording.clone());
-        if let Some(known) = known {
-            let mut row = row.reset_all();
-            row.created_at = Set(known.created_at);
-            row.hold = Set(known.hold);
-            row.update(&self.connection).await?;
-        } else {
-            Entity::insert(row).exec_without_returning(&self.connection).await?;
+    /// Writes a recording's row, new or changed, and `entry` with it. What comes late or twice changes nothing: a
+    /// stored recording stays stored until it is stored anew. One that was deleted and comes to the store again, by
+    /// an upload that was under way, is to be removed again.
+    pub async fn keep_recording(&self, told: Model, entry: Option<Entry>) -> Result<(), DbError> {
+        let tx = self.begin().await?;
+        let known = Entity::find_by_id(&told.session_id).lock_exclusive().one(&tx).await?;
+        let Some(known) = known else {
+            Entity::insert(ActiveModel::from(told)).exec_without_returning(&tx).await?;
+            if let Some(entry) = entry {
+                entry.write(&tx).await?;
+            }
+            return Ok(tx.commit().await?);
+        };
+        let is_stored = told.state == "stored";
+        if GONE.contains(&known.state.as_str()) {
+            if is_stored {
+                remove_again(known, &told).update(&tx).await?;
+                tx.commit().await?;
+            }
+            return Ok(());
         }
+        let late = known.state == "stored" && !is_stored;
+        let twice = known.state == told.state && known.stored == told.stored && known.reason == told.reason;
+        if late || twice {
+            return Ok(());
+        }
+        let mut row = ActiveModel::from(told).reset_all();
+        row.created_at = Set(known.created_at);
+        row.hold = Set(known.hold);
+        row.update(&tx).await?;
+        if let Some(entry) = entry {
+            entry.write(&tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// The recording of this session, unless it was deleted.
+    pub async fn recording(&self, session: &str) -> Result<Option<Model>, DbError> {
+        let row = Entity::find_by_id(session).one(&self.connection).await?;
+        Ok(row.filter(|row| !GONE.contains(&row.state.as_str())))
+    }
+
+    /// Holds a recording, or lets it go; false when it was so, or is not there.
+    pub async fn hold_recording(
+        &self,
+        session: &str,
+        hold: bool,
+        now: i64,
+        entry: Entry,
+    ) -> Result<bool, DbError> {
+        let tx = self.begin().await?;
+        let changed = Entity::update_many()
+            .col_expr(Column::Hold, Expr::value(hold))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::SessionId.eq(session))
+            .filter(Column::Hold.eq(!hold))
+            .filter(Column::State.is_not_in(GONE))
+            .exec(&tx)
+            .await?;
+        if changed.rows_affected != 1 {
+            return Ok(false);
+        }
+        entry.write(&tx).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Marks a stored recording that nobody holds as about to go; `entry` is its tombstone.
+    pub async fn delete_recording(&self, session: &str, now: i64, entry: Entry) -> Result<Deletion, DbError> {
+        let tx = self.begin().await?;
+        let changed = Entity::update_many()
+            .col_expr(Column::State, Expr::value("deleting"))
+            .col_expr(Column::Reason, Expr::value(None::<String>))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::SessionId.eq(session))
+            .filter(Column::State.eq("stored"))
+            .filter(Column::Hold.eq(false))
+            .exec(&tx)
+            .await?;
+        if changed.rows_affected != 1 {
+            let row = Entity::find_by_id(session).one(&tx).await?;
+            let row = row.filter(|row| !GONE.contains(&row.state.as_str()));
+            return Ok(match row {
+                None => Deletion::Unknown,
+                Some(row) if row.hold => Deletion::Held,
+                Some(_) => Deletion::NotStored,
+            });
+        }
+        entry.write(&tx).await?;
+        tx.commit().await?;
+        Ok(Deletion::Marked)
+    }
+
+    /// Recordings that are about to go, after `cursor` in order of session: those that nothing refused, or refused
+    /// last before `refused_before`.
+    pub async fn recordings_going(
+        &self,
+        cursor: &str,
+        refused_before: i64,
+        limit: u64,
+    ) -> Result<Vec<Model>, DbError> {
+        let due = Condition::any().add(Column::Reason.is_null()).add(Column::UpdatedAt.lte(refused_before));
+        let query = Entity::find()
+            .filter(Column::State.eq("deleting"))
+            .filter(Column::SessionId.gt(cursor))
+            .filter(due)
+            .order_by_asc(Column::SessionId)
+            .limit(limit);
+        Ok(query.all(&self.connection).await?)
+    }
+
+    /// Recordings that have gone since, after `cursor` in order of session.
+    pub async fn recordings_gone(&self, since: i64, cursor: &str, limit: u64) -> Result<Vec<Model>, DbError> {
+        let query = Entity::find()
+            .filter(Column::State.eq("deleted"))
+            .filter(Column::DeletedAt.gte(since))
+            .filter(Column::SessionId.gt(cursor))
+            .order_by_asc(Column::SessionId)
+            .limit(limit);
+        Ok(query.all(&self.connection).await?)
+    }
+
+    /// The objects of a recording are gone; false when its row has changed since `seen` was read.
+    pub async fn recording_is_gone(&self, seen: &Model, now: i64) -> Result<bool, DbError> {
+        let changed = Entity::update_many()
+            .col_expr(Column::State, Expr::value("deleted"))
+            .col_expr(Column::Reason, Expr::value(None::<String>))
+            .col_expr(Column::DeletedAt, Expr::value(now))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::SessionId.eq(&seen.session_id))
+            .filter(Column::State.eq("deleting"))
+            .filter(Column::UpdatedAt.eq(seen.updated_at))
+            .exec(&self.connection)
+            .await?;
+        Ok(changed.rows_affected == 1)
+    }
+
+    /// The store refuses to let go of a recording, and why.
+    pub async fn recording_is_kept(&self, seen: &Model, reason: &str, now: i64) -> Result<(), DbError> {
+        Entity::update_many()
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::SessionId.eq(&seen.session_id))
+            .filter(Column::State.eq("deleting"))
+            .filter(Column::UpdatedAt.eq(seen.updated_at))
+            .exec(&self.connection)
+            .await?;
         Ok(())
     }
 
-    /// The recording of this session.
-    pub async fn recording(&self, session: &str) -> Result<Option<Model>, DbError> {
-        let row = Entity::find_by_id(session).one(&self.connection).await?;
-        Ok(row.filter(|row| row.deleted_at.is_none()))
+    /// Stored recordings that nobody holds, of sessions that ended at or before `ended`; oldest first.
+    pub async fn recordings_expired(&self, ended: i64, limit: u64) -> Result<Vec<Model>, DbError> {
+        let session =
+            Entity::belongs_to(sessions::Entity).from(Column::SessionId).to(sessions::Column::Id).into();
+        let query = Entity::find()
+            .join(JoinType::InnerJoin, session)
+            .filter(Column::State.eq("stored"))
+            .filter(Column::Hold.eq(false))
+            // What ended began before; this is what the index is over.
+            .filter(sessions::Column::CreatedAt.lte(ended))
+            .filter(sessions::Column::EndedAt.lte(ended))
+            .order_by_asc(Column::SessionId)
+            .limit(limit);
+        Ok(query.all(&self.connection).await?)
     }
 
     /// Recordings of some sessions.
@@ -113,7 +277,7 @@ impl Db {
             Entity::belongs_to(sessions::Entity).from(Column::SessionId).to(sessions::Column::Id).into();
         let mut query = Entity::find()
             .join(JoinType::InnerJoin, session)
-            .filter(Column::DeletedAt.is_null())
+            .filter(Column::State.is_not_in(GONE))
             .order_by_desc(Column::SessionId)
             .limit(page.limit + 1);
         if let Some(user) = &filter.user {
@@ -178,4 +342,17 @@ fn has(q: &str) -> LikeExpr {
     }
     pattern.push('%');
     LikeExpr::new(pattern).escape('!')
+}
+
+/// A row whose objects were put after it was marked: it is marked anew, so that who removes them looks again.
+fn remove_again(known: Model, told: &Model) -> ActiveModel {
+    let updated_at = told.updated_at.max(known.updated_at + 1);
+    let mut row = ActiveModel::from(known);
+    row.state = Set("deleting".to_owned());
+    row.reason = Set(None);
+    row.object_key = Set(told.object_key.clone());
+    row.stored = Set(told.stored.clone());
+    row.deleted_at = Set(None);
+    row.updated_at = Set(updated_at);
+    row
 }

@@ -10,7 +10,8 @@ use bastion::config::DatabaseUrl;
 
 use crate::harness::Bastion;
 
-async fn rows(db: &DatabaseConnection, sql: &str) -> Vec<Vec<String>> {
+/// What a query answers, all columns as text.
+pub async fn rows(db: &DatabaseConnection, sql: &str) -> Vec<Vec<String>> {
     let statement = Statement::from_string(db.get_database_backend(), sql);
     let rows = db.query_all_raw(statement).await.unwrap();
     rows.iter()
@@ -49,14 +50,16 @@ async fn migrated(db: &DatabaseConnection) {
 }
 
 /// A database of one's own on a server, gone at the end.
-struct Own {
+pub struct Own {
     server: DatabaseConnection,
     name: String,
-    url: String,
+    /// Its own.
+    pub url: String,
 }
 
 impl Own {
-    async fn on(server_url: &str) -> Self {
+    /// A new one.
+    pub async fn on(server_url: &str) -> Self {
         let server = Database::connect(server_url).await.unwrap();
         let name = format!("castellan_{}", uuid::Uuid::new_v4().simple());
         server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.unwrap();
@@ -64,7 +67,8 @@ impl Own {
         Self { server, name, url }
     }
 
-    async fn drop(self) {
+    /// No more of it.
+    pub async fn drop(self) {
         let force = if self.server.get_database_backend() == DatabaseBackend::Postgres {
             " WITH (FORCE)"
         } else {

@@ -5,6 +5,7 @@ mod harness;
 mod signing;
 mod terminals;
 
+mod audit;
 mod authorize;
 mod chaos;
 mod contract;
@@ -17,6 +18,7 @@ mod finding;
 mod flaky;
 mod heartbeat;
 mod input;
+mod keeping;
 mod people;
 mod playback;
 mod reattach;

@@ -9,7 +9,7 @@ use crate::harness::workspace;
 
 const CRATES: [&str; 6] = ["openapi", "bastion", "agent", "policies", "recordings", "migrations"];
 /// What a flow is: it takes what it needs, never all of it.
-const FLOWS: [&str; 6] = ["access", "enrolment", "hub", "session", "tickets", "keeping"];
+const FLOWS: [&str; 7] = ["access", "enrolment", "hub", "session", "tickets", "keeping", "audit"];
 
 /// A file, without comments and tests.
 #[derive(Clone)]

@@ -11,10 +11,9 @@ use object_store::{Error, ObjectStoreExt};
 use tokio::sync::mpsc;
 
 use super::{Beside, Form, INDEX_MAX, SEAL_MAX, SealKeys, Verdict, verify};
-use crate::chunks::Compression;
 use crate::ledger::Stored;
 use crate::playback::{Bits, Library, PlaybackError, blocking};
-use crate::store::{Keys, pieces};
+use crate::store::{Keys, Store, pieces};
 
 /// What lies beside a stored cast to prove it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ impl Library {
             Proof::Index => (&keys.index, INDEX_MAX, "index"),
             Proof::Seal => (&keys.seal, SEAL_MAX, "seal"),
         };
-        let found = self.beside(key, most).await?.ok_or(PlaybackError::Absent(name))?;
+        let found = beside(&self.store, key, most).await?.ok_or(PlaybackError::Absent(name))?;
         Some(found).filter(|found| found.len() as u64 <= most).ok_or(PlaybackError::Altered(name))
     }
 
@@ -51,62 +50,73 @@ impl Library {
         stored: &Stored,
         keys: impl SealKeys + Send + 'static,
     ) -> Result<Verdict, PlaybackError> {
-        let places = Keys::beside(&stored.key)?;
-        let index = self.beside(&places.index, INDEX_MAX).await?;
-        let seal = self.beside(&places.seal, SEAL_MAX).await?;
-        let form = match stored.compression {
-            Compression::Zstd => Form::Stored,
-            Compression::None => Form::Plain,
-        };
-        // Whoever fetches waits while one piece waits to be judged.
-        let (tell, pieces) = mpsc::channel(1);
-        let session = session.to_owned();
-        let judged = blocking(move || {
-            let beside = Beside { index: index.as_deref(), seal: seal.as_deref(), session: Some(&session) };
-            let cast = Pieces { at: Bytes::new(), next: pieces };
-            Ok(verify(cast, form, &beside, &keys))
-        });
-        let mut cast = self.as_it_lies(places.cast).await?;
-        let fetched = async move {
-            while let Some(piece) = cast.next().await {
-                if tell.send(piece).await.is_err() {
-                    break;
-                }
+        verify_stored(&self.store, session, &stored.key, keys).await
+    }
+}
+
+/// Whether the recording whose cast lies at `cast` in the store is what was sealed, and is that of `session`: [`verify`]
+/// over what lies there, which is read while it is judged. What is gone is a finding. Dropping the future ends both.
+///
+/// # Errors
+/// If the store fails.
+pub async fn verify_stored(
+    store: &Store,
+    session: &str,
+    cast: &str,
+    keys: impl SealKeys + Send + 'static,
+) -> Result<Verdict, PlaybackError> {
+    let places = Keys::beside(cast)?;
+    let index = beside(store, &places.index, INDEX_MAX).await?;
+    let seal = beside(store, &places.seal, SEAL_MAX).await?;
+    let form = Form::of(cast, &[]);
+    // Whoever fetches waits while one piece waits to be judged.
+    let (tell, pieces) = mpsc::channel(1);
+    let session = session.to_owned();
+    let judged = blocking(move || {
+        let beside = Beside { index: index.as_deref(), seal: seal.as_deref(), session: Some(&session) };
+        let cast = Pieces { at: Bytes::new(), next: pieces };
+        Ok(verify(cast, form, &beside, &keys))
+    });
+    let mut cast = as_it_lies(store, places.cast).await?;
+    let fetched = async move {
+        while let Some(piece) = cast.next().await {
+            if tell.send(piece).await.is_err() {
+                break;
             }
-        };
-        let (verdict, ()) = future::join(judged, fetched).await;
-        verdict?.map_err(|error| error.downcast().unwrap_or(PlaybackError::Stopped))
-    }
-
-    /// The bytes of the cast's object, whatever they are; none if it is gone.
-    async fn as_it_lies(&self, key: Path) -> Result<Bits, PlaybackError> {
-        let len = match self.store.objects.head(&key).await {
-            Ok(meta) => meta.size,
-            Err(Error::NotFound { .. }) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        if len == 0 {
-            return Ok(stream::empty().boxed());
         }
-        let pieces = pieces(Arc::clone(&self.store.objects), key, len);
-        Ok(pieces
-            .map_err(Into::into)
-            .and_then(|piece| async { piece.ok_or(PlaybackError::Altered("cast")) })
-            .boxed())
-    }
+    };
+    let (verdict, ()) = future::join(judged, fetched).await;
+    verdict?.map_err(|error| error.downcast().unwrap_or(PlaybackError::Stopped))
+}
 
-    /// A small object; of one that is longer than `most` bytes no more than shows that it is.
-    async fn beside(&self, key: &Path, most: u64) -> Result<Option<Bytes>, PlaybackError> {
-        let found = match self.store.objects.get(key).await {
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        if found.meta.size > most {
-            return Ok(Some(self.store.objects.get_range(key, 0..most + 1).await?));
-        }
-        Ok(Some(found.bytes().await?))
+/// The bytes of the cast's object, whatever they are; none if it is gone.
+async fn as_it_lies(store: &Store, key: Path) -> Result<Bits, PlaybackError> {
+    let len = match store.objects.head(&key).await {
+        Ok(meta) => meta.size,
+        Err(Error::NotFound { .. }) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    if len == 0 {
+        return Ok(stream::empty().boxed());
     }
+    let pieces = pieces(Arc::clone(&store.objects), key, len);
+    Ok(pieces
+        .map_err(Into::into)
+        .and_then(|piece| async { piece.ok_or(PlaybackError::Altered("cast")) })
+        .boxed())
+}
+
+/// A small object; of one that is longer than `most` bytes no more than shows that it is.
+async fn beside(store: &Store, key: &Path, most: u64) -> Result<Option<Bytes>, PlaybackError> {
+    let found = match store.objects.get(key).await {
+        Ok(found) => found,
+        Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if found.meta.size > most {
+        return Ok(Some(store.objects.get_range(key, 0..most + 1).await?));
+    }
+    Ok(Some(found.bytes().await?))
 }
 
 /// What another fetches, read. Ends when there is no more, or nobody left to fetch.
@@ -140,7 +150,6 @@ mod tests {
 
     use super::*;
     use crate::spool::{Durability, Spool, SpoolOptions};
-    use crate::store::Store;
     use crate::verify::{Opened, SealFault};
 
     /// Knows no key, and is held for as long as it is asked.

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     api::{Chapter, callers::User, error::ApiError, nullable::Nullable},
     app::App,
-    seals::RecordingKeys,
 };
 
 /// Whether a recording is what was sealed, as `castellan verify --json` tells it.
@@ -147,7 +146,7 @@ impl Evidence {
         id: Path<String>,
     ) -> Result<Json<Verification>, Refusal> {
         let (id, library) = (id.0.as_str(), &app.library);
-        let keys = &RecordingKeys::of(app.signing.keys()).map_err(|error| ApiError::internal(&error))?;
+        let keys = app.signing.recording_keys();
         // Who may not see it does not wait in the queue.
         super::found(app, &caller, id).await?.require_stored()?;
         let _turn = self.turns.acquire().await.map_err(|closed| ApiError::internal(&closed))?;
