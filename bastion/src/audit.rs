@@ -38,6 +38,8 @@ pub use judge::{Ask, JudgeError, Pin, judge};
 
 /// How often rows are looked for that are not chained yet.
 const CHAIN_EVERY: Duration = Duration::from_millis(500);
+/// How soon a first head is signed.
+const SIGN_FIRST: Duration = Duration::from_secs(2);
 /// How often the head is signed, if there is anything new.
 const SIGN_EVERY: Duration = Duration::from_secs(60);
 /// Rows chained in one transaction: on SQLite others wait for it.
@@ -81,9 +83,12 @@ impl Scribe {
 
     /// Signs what is chained, for ever.
     pub(crate) async fn sign(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut ticks = interval(SIGN_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        // The first one soon: until then the chain rests on the database alone.
+        let mut pause = SIGN_FIRST;
+        while shutdown.run_until_cancelled(sleep(pause)).await.is_some() {
+            if self.is_begun().await {
+                pause = SIGN_EVERY;
+            }
             let signing = timeout(SIGN_WITHIN, self.sign_head());
             if let Some(Err(_)) = shutdown.run_until_cancelled(signing).await {
                 tracing::warn!(
@@ -122,6 +127,10 @@ impl Scribe {
             }
         }
         Ok(())
+    }
+
+    async fn is_begun(&self) -> bool {
+        self.db.audit_head().await.is_ok_and(|head| head.seq > 0)
     }
 
     /// Puts the head into the store and the log, unless it is there; what fails is told, and tried again.

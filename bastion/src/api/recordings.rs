@@ -1,14 +1,10 @@
-//! Recordings: listed and looked at here; played, searched and proven in the files below.
+//! Recordings: listed here; looked at, kept, played, searched and proven in the files below.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use ::recordings::{Library, PlaybackError, Stored};
 use poem::web::Data;
-use poem_openapi::{
-    Object, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
+use poem_openapi::{Object, OpenApi, param::Query, payload::Json};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -32,7 +28,7 @@ mod cast;
 mod evidence;
 mod files;
 mod finding;
-mod keeping;
+mod one;
 mod refusal;
 mod search;
 mod viewings;
@@ -43,8 +39,7 @@ use refusal::Refusal;
 const SEAL: Duration = Duration::from_secs(3);
 
 /// All operations on recordings.
-pub type Parts =
-    (Recordings, cast::Casts, finding::Findings, search::Search, evidence::Evidence, keeping::Keeping);
+pub type Parts = (Recordings, cast::Casts, finding::Findings, search::Search, evidence::Evidence, one::One);
 
 /// All operations on recordings, with what they remember.
 pub fn parts() -> Parts {
@@ -55,7 +50,7 @@ pub fn parts() -> Parts {
         finding::Findings { viewings },
         search::Search::default(),
         evidence::Evidence::default(),
-        keeping::Keeping,
+        one::One,
     )
 }
 
@@ -152,20 +147,6 @@ impl Recordings {
         let names = Names::of(app, &sessions).await?;
         let items = rows.into_iter().zip(&sessions).map(|(row, session)| show(row, session, &names));
         Ok(Json(RecordingList { items: items.collect(), next_cursor: next_cursor.into() }))
-    }
-
-    /// Look at a recording
-    ///
-    /// A store that is away or damaged hides no more than the seal.
-    #[oai(path = "/recordings/:id", method = "get")]
-    async fn one(
-        &self,
-        Data(app): Data<&Arc<App>>,
-        caller: User,
-        id: Path<String>,
-    ) -> Result<Json<Recording>, ApiError> {
-        let found = found(app, &caller, &id.0).await?;
-        Ok(Json(whole(app, found).await?))
     }
 }
 

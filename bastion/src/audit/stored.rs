@@ -90,6 +90,9 @@ impl Look<'_> {
 
     /// All of it, by the rules of `castellan verify`.
     async fn deep(&self, keys: &RecordingKeys) -> Vec<Finding> {
+        if let Err(error) = self.store.objects.head(&self.objects.index).await {
+            return vec![self.trouble(&self.objects.index, &error)];
+        }
         let verdict = match verify_stored(self.store, self.session, &self.said.key, keys.clone()).await {
             Ok(verdict) => verdict,
             Err(error) => return vec![self.unread(&self.objects.cast, error.to_string())],

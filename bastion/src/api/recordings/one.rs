@@ -1,4 +1,4 @@
-//! Recordings: held, let go, deleted; by admins only.
+//! One recording: looked at; held, let go and deleted, by admins only.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
         Chapter,
         assets::Gone,
         body::{Body, Checked, Faults},
-        callers::{Admin, actor},
+        callers::{Admin, User, actor},
         error::ApiError,
     },
     app::App,
@@ -45,11 +45,25 @@ impl Checked for RecordingChange {
     }
 }
 
-/// Keeping recordings.
-pub struct Keeping;
+/// Operations on one recording.
+pub struct One;
 
 #[OpenApi(tag = "Chapter::Recordings")]
-impl Keeping {
+impl One {
+    /// Look at a recording
+    ///
+    /// A store that is away or damaged hides no more than the seal.
+    #[oai(path = "/recordings/:id", method = "get")]
+    async fn one(
+        &self,
+        Data(app): Data<&Arc<App>>,
+        caller: User,
+        id: Path<String>,
+    ) -> Result<Json<Recording>, ApiError> {
+        let found = found(app, &caller, &id.0).await?;
+        Ok(Json(whole(app, found).await?))
+    }
+
     /// Hold a recording, or let it go
     #[oai(path = "/recordings/:id", method = "patch")]
     async fn hold(
