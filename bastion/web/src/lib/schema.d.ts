@@ -4060,8 +4060,8 @@ export interface paths {
          * @description For what was on the screen: lines with `q` (1 to 200 characters) in them, whatever the case, in stored
          *     recordings of one's own sessions, in all for admins and auditors; newest first. One request searches for about
          *     two seconds, or until it has found `limit` (1 to 50, by default 20) recordings; `next_cursor` goes on from there, so
-         *     `items` may be empty and the search not over. `user` and `asset` are ids, `from` and `to` bound the session's
-         *     start (RFC 3339). Searching is audited, never what was searched for.
+         *     `items` may be empty and the search not over. `user` and `asset` are ids, `from` and `to` bound when the
+         *     session was opened (RFC 3339). Searching is audited, never what was searched for.
          */
         get: {
             parameters: {
