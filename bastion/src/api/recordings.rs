@@ -207,20 +207,32 @@ async fn read<T, F: Future<Output = Result<T, PlaybackError>>>(
     id: &str,
     read: impl Fn(Option<Stored>) -> F,
 ) -> Result<(Found, T), Refusal> {
-    let before = found(app, caller, id).await?;
-    match read(before.stored()).await {
-        Ok(it) => Ok((before, it)),
-        Err(error @ (PlaybackError::Missing | PlaybackError::Absent(_))) => {
-            let now = found(app, caller, id).await?;
-            if now.row.stored == before.row.stored {
-                return Err(Refusal::to_read(&now, &error));
-            }
-            match read(now.stored()).await {
-                Ok(it) => Ok((now, it)),
-                Err(error) => Err(Refusal::to_read(&now, &error)),
-            }
-        }
-        Err(error) => Err(Refusal::to_read(&before, &error)),
+    read_where_found(|| found(app, caller, id), read).await
+}
+
+async fn read_where_found<T, L, F>(
+    look: impl Fn() -> L,
+    read: impl Fn(Option<Stored>) -> F,
+) -> Result<(Found, T), Refusal>
+where
+    L: Future<Output = Result<Found, ApiError>>,
+    F: Future<Output = Result<T, PlaybackError>>,
+{
+    let before = look().await?;
+    let error = match read(before.stored()).await {
+        Ok(it) => return Ok((before, it)),
+        Err(error) => error,
+    };
+    if !matches!(error, PlaybackError::Missing | PlaybackError::Absent(_)) {
+        return Err(Refusal::to_read(&before, &error));
+    }
+    let now = look().await?;
+    if now.row.stored == before.row.stored {
+        return Err(Refusal::to_read(&now, &error));
+    }
+    match read(now.stored()).await {
+        Ok(it) => Ok((now, it)),
+        Err(error) => Err(Refusal::to_read(&now, &error)),
     }
 }
 
@@ -313,4 +325,74 @@ fn show(row: recordings::Model, session: &sessions::Model, names: &Names) -> Rec
 /// RFC 3339, UTC.
 fn started_at(session: &sessions::Model) -> String {
     rfc3339(session.started_at.unwrap_or(session.created_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(stored: Option<Value>) -> Found {
+        let session = sessions::Model {
+            id: "s1".into(),
+            user_id: "u1".into(),
+            asset_id: "a1".into(),
+            node_id: "main".into(),
+            node_epoch: 1,
+            status: "closed".into(),
+            end_reason: Some("exit".into()),
+            decision_id: "d1".into(),
+            credential: None,
+            address: "::1".into(),
+            plain: false,
+            command: None,
+            run_as: None,
+            cols: 80,
+            rows: 24,
+            obligations: "{}".into(),
+            ends_at: None,
+            exit_code: None,
+            exit_signal: None,
+            created_at: 0,
+            started_at: None,
+            ended_at: Some(1),
+        };
+        let row = recordings::Model::begun("s1", 0);
+        Found { session, row: recordings::Model { stored: stored.map(|it| it.to_string()), ..row } }
+    }
+
+    fn lies() -> Value {
+        json!({
+            "key": "s1.cast", "size": 1, "plain_size": 1, "sha256": "", "plain_sha256": "", "seal_sha256": "",
+            "duration": 0.0, "ended": "", "reason": "exit", "exit": null, "recovered": false, "output_bytes": 0,
+            "lost_bytes": 0, "chunks": 1, "head": "", "compression": "none",
+        })
+    }
+
+    #[tokio::test]
+    async fn what_moves_to_the_store_while_it_is_opened_is_opened_there() {
+        let looks = AtomicUsize::new(0);
+        let look = || async {
+            let moved = looks.fetch_add(1, Ordering::Relaxed) > 0;
+            Ok(found(moved.then(lies)))
+        };
+        let open = |stored: Option<Stored>| async { stored.map(|it| it.key).ok_or(PlaybackError::Missing) };
+        let (now, key) = read_where_found(look, open).await.unwrap();
+        assert_eq!((key.as_str(), now.stored().is_some()), ("s1.cast", true));
+        assert_eq!(looks.into_inner(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_not_looked_for_for_ever() {
+        let opened = AtomicUsize::new(0);
+        let open = |_| async {
+            opened.fetch_add(1, Ordering::Relaxed);
+            Err::<(), _>(PlaybackError::Absent("cast"))
+        };
+        assert!(read_where_found(|| async { Ok(found(Some(lies()))) }, open).await.is_err());
+        assert_eq!(opened.into_inner(), 1, "nothing has changed: nothing else would come of it");
+    }
 }
