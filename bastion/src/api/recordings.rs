@@ -1,8 +1,8 @@
 //! Recordings: listed here; looked at, kept, played, searched and proven in the files below.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use ::recordings::{Library, PlaybackError, Stored};
+use ::recordings::{Library, Stored};
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi, param::Query, payload::Json};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::{
     error::ApiError,
     lists::{self, list_of, page},
     nullable::Nullable,
-    sessions::{AssetRef, Names, UserRef, owner, seen},
+    sessions::{AssetRef, Names, UserRef, owner},
 };
 use crate::{
     app::App,
@@ -29,11 +29,12 @@ mod evidence;
 mod files;
 mod finding;
 mod one;
+mod reading;
 mod refusal;
 mod search;
 mod viewings;
 
-use refusal::Refusal;
+use reading::{Found, found, read, read_stored, stored};
 
 /// How long the store has to give a seal that is only shown.
 const SEAL: Duration = Duration::from_secs(3);
@@ -147,84 +148,6 @@ impl Recordings {
         let names = Names::of(app, &sessions).await?;
         let items = rows.into_iter().zip(&sessions).map(|(row, session)| show(row, session, &names));
         Ok(Json(RecordingList { items: items.collect(), next_cursor: next_cursor.into() }))
-    }
-}
-
-/// A recording that the caller may see.
-struct Found {
-    session: sessions::Model,
-    row: recordings::Model,
-}
-
-impl Found {
-    /// What lies in the store, once it does.
-    fn stored(&self) -> Option<Stored> {
-        stored(&self.row)
-    }
-
-    /// What lies in the store, or 409 `not_stored`.
-    fn require_stored(&self) -> Result<Stored, ApiError> {
-        self.stored().ok_or_else(|| {
-            let detail = match (self.row.state.as_str(), &self.row.reason) {
-                ("failed", Some(reason)) => format!("The recording could not be stored: {reason}."),
-                ("recording", _) => "The session is still being recorded.".to_owned(),
-                _ => "The recording is on its way to the store; try again soon.".to_owned(),
-            };
-            ApiError::conflict("not_stored", detail)
-        })
-    }
-}
-
-fn stored(row: &recordings::Model) -> Option<Stored> {
-    serde_json::from_str(row.stored.as_deref()?).ok()
-}
-
-async fn found(app: &App, caller: &User, id: &str) -> Result<Found, ApiError> {
-    let session = seen(app, caller, id).await?;
-    let row = app.db.recording(id).await?.ok_or_else(ApiError::not_found)?;
-    Ok(Found { session, row })
-}
-
-/// Reads a recording: where its row says, and once more if that was true no longer, as when it has just moved to the
-/// store, or was deleted.
-async fn read<T, F: Future<Output = Result<T, PlaybackError>>>(
-    app: &App,
-    caller: &User,
-    id: &str,
-    read: impl Fn(Option<Stored>) -> F,
-) -> Result<(Found, T), Refusal> {
-    let before = found(app, caller, id).await?;
-    match read(before.stored()).await {
-        Ok(it) => Ok((before, it)),
-        Err(error @ (PlaybackError::Missing | PlaybackError::Absent(_))) => {
-            let now = found(app, caller, id).await?;
-            if now.row.stored == before.row.stored {
-                return Err(Refusal::to_read(&now, &error));
-            }
-            match read(now.stored()).await {
-                Ok(it) => Ok((now, it)),
-                Err(error) => Err(Refusal::to_read(&now, &error)),
-            }
-        }
-        Err(error) => Err(Refusal::to_read(&before, &error)),
-    }
-}
-
-/// As [`read`], of what only stored recordings have; 409 `not_stored` for others.
-async fn read_stored<T, F: Future<Output = Result<T, PlaybackError>>>(
-    app: &App,
-    caller: &User,
-    id: &str,
-    from_store: impl Fn(Stored) -> F,
-) -> Result<(Found, T), Refusal> {
-    let before = found(app, caller, id).await?;
-    match from_store(before.require_stored()?).await {
-        Ok(it) => Ok((before, it)),
-        // Perhaps it was deleted just now: then it is not there, and not damaged.
-        Err(error @ PlaybackError::Absent(_)) => {
-            Err(Refusal::to_read(&found(app, caller, id).await?, &error))
-        }
-        Err(error) => Err(Refusal::to_read(&before, &error)),
     }
 }
 

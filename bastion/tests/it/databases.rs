@@ -95,6 +95,9 @@ async fn works_on(url: &str) {
     assert_eq!(terminal.ended().await.closed.code, 1000);
     let cast = crate::recordings::stored_cast(&alice, &terminal.session).await;
     assert_eq!(crate::recordings::output_of(&cast), "终端 🏯\r\n");
+    crate::finding::looked_for_as_text(&alice).await;
+    let found = alice.get("/recordings/search?q=%F0%9F%8F%AF").await.expect(200);
+    assert_eq!(found["items"][0]["lines"][0]["line"], "终端 🏯", "{found}");
     // Names compare bytewise: another case or accent is another user, and 终端 🏯 survives.
     for name in ["Alice", "alicé", "终端 🏯"] {
         bastion.user(name, "user").await.get("/me").await.expect(200);

@@ -188,6 +188,16 @@ async fn a_search_counts_what_it_cannot_read_and_goes_on() {
     assert!(problem["detail"].as_str().unwrap().contains("gone"), "{problem}");
 }
 
+/// Of a list with one recording, of alice's on web-1: that what is looked for is text, and no pattern.
+pub async fn looked_for_as_text(alice: &Actor) {
+    for (q, count) in
+        [("web-", 1), ("alice", 1), ("al%ce", 0), ("%", 0), ("a_ice", 0), ("\\", 0), ("!", 0), ("'", 0)]
+    {
+        let list = alice.get(&format!("/recordings?q={}", url_encoded(q))).await.expect(200);
+        assert_eq!(list["items"].as_array().unwrap().len(), count, "{q}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_looked_for_in_the_list_is_no_pattern() {
     let (bastion, alice, root) = world(Shell::Login).await;

@@ -344,3 +344,32 @@ async fn a_recording_that_is_damaged_further_on_breaks_off_there() {
     assert!(part.status == 206 && part.body == cast.as_bytes()[..100_000]);
     ask(&alice, &path, &[("range", "bytes=-50")]).await.refused(502, "recording_damaged");
 }
+
+#[tokio::test]
+async fn a_store_that_is_away_is_said_so_and_hides_nothing_else() {
+    let (bastion, alice, _) = world(Shell::Login).await;
+    let mut terminal = alice.run("web-1", "echo here").await;
+    terminal.ended().await;
+    let session = terminal.session;
+    stored(&alice, &session).await;
+    let path = format!("/recordings/{session}");
+    assert!(alice.get(&format!("{path}/transcript")).await.text().contains("here"));
+    let folder = kept(&bastion, &session, "seal").parent().unwrap().to_owned();
+    let aside = folder.with_extension("away");
+    fs::rename(&folder, &aside).unwrap();
+    // No folder, and not nothing either: the store fails.
+    fs::write(&folder, "").unwrap();
+    for tail in
+        ["cast", "cast?from=1", "segments/index.json", "transcript", "commands", "index", "seal", "verify"]
+    {
+        alice.get(&format!("{path}/{tail}")).await.refused(503, "recording_unavailable");
+    }
+    let recording = alice.get(&path).await.expect(200);
+    assert_eq!((&recording["state"], &recording["seal"]), (&json!("stored"), &Value::Null));
+    assert_eq!(alice.get("/recordings").await.expect(200)["items"].as_array().unwrap().len(), 1);
+    let search = alice.get("/recordings/search?q=here").await.expect(200);
+    assert_eq!((&search["items"], &search["unreadable"]), (&json!([]), &json!(1)), "{search}");
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    assert_eq!(alice.get(&format!("{path}/cast")).await.status, 200);
+}

@@ -108,7 +108,7 @@ impl Findings {
                 .await?;
         }
         let source = match q {
-            None => all(transcript, json),
+            None => all(&transcript, json),
             Some(q) => some(&found, &transcript, q, most as usize, json).await?,
         };
         let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
@@ -152,7 +152,7 @@ pub fn query(q: &str) -> Result<&str, ApiError> {
     Ok(q)
 }
 
-fn all(transcript: Transcript, json: bool) -> Source {
+fn all(transcript: &Transcript, json: bool) -> Source {
     match (transcript.kept(), json) {
         (Some(kept), true) => Source::Derived(kept.clone()),
         (Some(kept), false) => {
