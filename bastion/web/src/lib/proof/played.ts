@@ -21,10 +21,19 @@ export class Played {
   readonly #given = new Map<number, string>();
   #piece = 0;
   #lines: Bytes[] = [];
+  /** Told when there is more to compare. */
+  onmore: () => void = () => {};
 
   /** `starts`: when each piece begins, in seconds, as the player was told. */
   constructor(starts: number[]) {
     this.#starts = starts;
+  }
+
+  /** Forgets the cast, not what was given: it is about to be taken from its beginning. */
+  restart(): void {
+    this.#cast.clear();
+    this.#piece = 0;
+    this.#lines = [];
   }
 
   /** Takes the cast, chunk by chunk. */
@@ -45,6 +54,7 @@ export class Played {
   /** Takes a piece as the player got it. */
   async given(n: number, text: string): Promise<void> {
     this.#given.set(n, await digest(linesOf(text)));
+    this.onmore();
   }
 
   /** How many pieces have been compared, and those that are not the cast's. */
