@@ -35,6 +35,8 @@ export class Proof {
   strange = $state.raw<number[]>([]);
   readonly #base: string;
   #round = 0;
+  /** Whether the cast is what was sealed, so that what is played can be held against it. */
+  #proven = false;
 
   constructor(readonly session: string) {
     this.#base = `/api/v1/recordings/${encodeURIComponent(session)}`;
@@ -44,6 +46,8 @@ export class Proof {
   async run(recording: Recording, reel: Reel | null): Promise<void> {
     const round = ++this.#round;
     this.check = { state: 'checking', part: 0 };
+    this.#proven = false;
+    this.strange = [];
     try {
       const outcome = await this.#verify(recording, reel, (part) => {
         if (round === this.#round) this.check = { state: 'checking', part };
@@ -71,14 +75,15 @@ export class Proof {
       read += plain.length;
       tell(Math.min(1, read / all));
     });
-    if (verdict.proven) await played?.end();
+    await played?.end();
+    this.#proven = verdict.proven;
     this.compare(reel);
     return outcomeOf(verdict);
   }
 
   /** Holds what has been played meanwhile against what was checked. */
   compare(reel: Reel | null): void {
-    const strange = reel?.played?.compared.strange ?? [];
+    const strange = this.#proven ? (reel?.played?.compared.strange ?? []) : [];
     if (strange.length !== this.strange.length) this.strange = strange;
   }
 
