@@ -10,7 +10,7 @@ export type Registration = Schemas['Registration'];
 export type Session = Schemas['Session'];
 export type Recording = Schemas['Recording'];
 /** A recording on whose screen something was found. */
-export type Sighting = Schemas['RecordingSearch']['items'][number];
+export type Sighting = Schemas['SearchHit'];
 export type RecordingState = Recording['state'];
 export type User = Schemas['User'];
 export type Token = Schemas['Token'];

@@ -5,9 +5,9 @@
  * adds one for each command. The picture that a piece begins with is drawn by the server from the same lines.
  */
 import { type Bytes, hex, join, sha256 } from './bytes';
-import { events, timeOf } from './walk';
+import { spans, timeOf } from './walk';
 
-const COMMA = new Uint8Array([0x2c]);
+const LINE_END = new Uint8Array([0x0a]);
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN = 0x5b;
@@ -20,7 +20,8 @@ export class Played {
   readonly #cast = new Map<number, string>();
   readonly #given = new Map<number, string>();
   #piece = 0;
-  #lines: Bytes[] = [];
+  /** The cast's lines in the piece at hand, as long runs as there are. */
+  #runs: Bytes[] = [];
   /** Told when there is more to compare. */
   onmore: () => void = () => {};
 
@@ -33,17 +34,28 @@ export class Played {
   restart(): void {
     this.#cast.clear();
     this.#piece = 0;
-    this.#lines = [];
+    this.#runs = [];
   }
 
   /** Takes the cast, chunk by chunk. */
   async cast(plain: Bytes, hasHeader: boolean): Promise<void> {
-    for (const line of events(plain, hasHeader)) {
+    let [from, to] = [0, 0];
+    const keep = (next: number) => {
+      if (to > from) this.#runs.push(plain.subarray(from, to));
+      from = to = next;
+    };
+    for (const [at, end] of spans(plain, hasHeader)) {
+      const line = plain.subarray(at, end);
       const time = timeOf(line) ?? 0;
-      while (time >= (this.#starts[this.#piece + 1] ?? Infinity)) await this.#close();
-      // The chunk's memory is not kept: it may be many times what is needed of it.
-      if (codeOf(line) !== MARKER) this.#lines.push(line.slice());
+      if (at !== to) keep(at);
+      while (time >= (this.#starts[this.#piece + 1] ?? Infinity)) {
+        keep(at);
+        await this.#close();
+      }
+      if (codeOf(line) === MARKER) keep(end + 1);
+      else to = end + 1;
     }
+    keep(0);
   }
 
   /** The cast is over. */
@@ -53,7 +65,7 @@ export class Played {
 
   /** Takes a piece as the player got it. */
   async given(n: number, text: string): Promise<void> {
-    this.#given.set(n, await digest(linesOf(text)));
+    this.#given.set(n, await digest(linesOf(text).flatMap((line) => [line, LINE_END])));
     this.onmore();
   }
 
@@ -65,14 +77,14 @@ export class Played {
   }
 
   async #close(): Promise<void> {
-    const lines = this.#lines;
-    this.#lines = [];
-    this.#cast.set(this.#piece, await digest(lines));
+    const runs = this.#runs;
+    this.#runs = [];
+    this.#cast.set(this.#piece, await digest(runs));
     this.#piece += 1;
   }
 }
 
-const digest = async (lines: Bytes[]): Promise<string> => hex(await sha256(join(lines.flatMap((line) => [line, COMMA]))));
+const digest = async (parts: Bytes[]): Promise<string> => hex(await sha256(join(parts)));
 
 /** The code of an event's line, `[time,"code",…]`. */
 function codeOf(line: Bytes): number | undefined {

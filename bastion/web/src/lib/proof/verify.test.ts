@@ -221,6 +221,16 @@ describe('what was played', () => {
     expect(await compared([[0, piece(0, 10, ['[2.5,"m","ls"]'])], [1, piece(10, 24)]])).toEqual({ good: 2, strange: [] });
   });
 
+  test('is the cast without its markers, too', async () => {
+    const marked = new TextEncoder().encode('{"version":2}\n[0.1,"o","a"]\n[0.2,"m","x"]\n[0.3,"o","b"]\n[3,"m","y"]\n[3,"o","c"]\n');
+    const played = new Played([0, 3]);
+    await played.cast(marked, true);
+    await played.end();
+    await played.given(0, '{"snapshot":{},"events":[[0.1,"o","a"],[0.2,"m","x"],[0.3,"o","b"]]}');
+    await played.given(1, '{"snapshot":{},"events":[[3,"m","y"],[3,"o","c"],[3,"m","ls"]]}');
+    expect(played.compared).toEqual({ good: 2, strange: [] });
+  });
+
   test('with an event changed or missing is not', async () => {
     expect(await compared([[0, piece(0, 10).replace('0/1', '0/9')], [1, piece(11, 24)]])).toEqual({ good: 0, strange: [0, 1] });
   });

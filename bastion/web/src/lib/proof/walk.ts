@@ -112,18 +112,22 @@ function ends(index: Index, chunk: Chunk): boolean {
   return chunk.at + chunk.len === at && chunk.plain_at + chunk.plain_len === plainAt;
 }
 
-/** The lines of a chunk's events. */
-export function* events(plain: Bytes, hasHeader: boolean): Generator<Bytes> {
+/** Where the lines of a chunk's events begin and end. */
+export function* spans(plain: Bytes, hasHeader: boolean): Generator<[at: number, end: number]> {
   let skip = hasHeader;
   for (let at = 0; at < plain.length; ) {
     const found = plain.indexOf(LINE_END, at);
     const end = found < 0 ? plain.length : found;
     if (end > at) {
-      if (!skip) yield plain.subarray(at, end);
+      if (!skip) yield [at, end];
       skip = false;
     }
     at = end + 1;
   }
+}
+
+function* events(plain: Bytes, hasHeader: boolean): Generator<Bytes> {
+  for (const [at, end] of spans(plain, hasHeader)) yield plain.subarray(at, end);
 }
 
 function lastEvent(plain: Bytes, hasHeader: boolean): Bytes | null {
