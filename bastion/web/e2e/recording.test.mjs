@@ -49,12 +49,13 @@ const marked = (command, answer, exit) =>
   String.raw`clear; printf '\033]133;A\007$ \033]133;B\007'; sleep 0.3; printf '${command}\r\n\033]133;C\007${answer}\r\n'; sleep 0.3; printf '\033]133;D;${exit}\007marked-%s\n' $((40 + ${exit}))`;
 
 /** The line in which the page says what its check came to. */
-const verdict = (text) => person.page.getByRole('heading', { name: text, level: 2 }).waitFor({ timeout: 60_000 });
+const verdict = (text) => person.page.getByRole('heading', { name: text, level: 2 }).waitFor({ timeout: 60_000 }).catch(async () => assert.fail(`it is not said that it is ${text}: ${await person.page.locator('#proof').innerText()}`));
 const clock = () => person.page.locator('.ap-timer').first().innerText();
-const picture = () => person.page.locator('.ap-term-text').innerText();
+const picture = () => person.page.locator('.ap-term-text').evaluate((text) => text.textContent);
 
 async function shows(pattern) {
-  await person.page.waitForFunction((source) => new RegExp(source).test(document.querySelector('.ap-term-text')?.innerText ?? ''), pattern.source, { polling: 50, timeout: 30_000 }).catch(async () => assert.match(await picture(), pattern));
+  const shown = person.page.waitForFunction((source) => new RegExp(source).test(document.querySelector('.ap-term-text')?.textContent ?? ''), pattern.source, { polling: 50, timeout: 30_000 });
+  await shown.catch(async () => assert.match(await picture(), pattern));
 }
 
 let short;
@@ -114,7 +115,7 @@ test('a recording is read, searched and proven', { timeout: 180_000 }, async (t)
 
 test('what was on any screen is found, and opens at its moment', { timeout: 60_000 }, async () => {
   await person.page.goto('/recordings');
-  await person.page.getByText('On the screen').click();
+  await person.page.getByRole('radio', { name: 'On the screen' }).check();
   await person.page.getByRole('searchbox').fill('城堡 IS');
   const line = person.page.getByRole('link').filter({ hasText: '城堡 is built' }).first();
   await line.waitFor();

@@ -62,9 +62,10 @@ export class Proof {
 
   async #verify(recording: Recording, reel: Reel | null, tell: (part: number) => void): Promise<Outcome> {
     if (!globalThis.crypto?.subtle) throw new CannotVerify('This browser keeps its cryptography for pages that come over HTTPS.');
-    const text = (path: string) => ask(path).then((answer) => answer.text());
-    const [index, seal, keys] = await Promise.all([text(`${this.#base}/index`), text(`${this.#base}/seal`), ask(KEYS).then((answer) => answer.json() as Promise<{ keys: Jwk[] }>)]);
-    const cast = reel?.bytes ?? (await ask(`${this.#base}/cast`)).body;
+    const fresh = (path: string) => ask(path, { cache: 'no-store' });
+    const text = (path: string) => fresh(path).then((answer) => answer.text());
+    const [index, seal, keys] = await Promise.all([text(`${this.#base}/index`), text(`${this.#base}/seal`), fresh(KEYS).then((answer) => answer.json() as Promise<{ keys: Jwk[] }>)]);
+    const cast = reel?.bytes ?? (await fresh(`${this.#base}/cast`)).body;
     if (!cast) throw new CannotVerify('This browser cannot read a recording piece by piece.');
     const played = reel?.played;
     played?.restart();

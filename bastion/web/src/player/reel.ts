@@ -34,7 +34,8 @@ export async function openReel(recording: Recording): Promise<Reel> {
   if (recording.detail?.segmented) return pieces(`${base}segments/`);
   const url = new URL(`${base}cast`, location.href).href;
   if ((recording.plain_size ?? 0) > MOST_HELD) return unknown({ url });
-  const answer = await ask(url);
+  // What the store has now, not what this browser kept from an earlier time.
+  const answer = await ask(url, { cache: 'no-store' });
   const bytes = await answer.arrayBuffer().catch(() => {
     throw new Problem(0, { title: 'The recording breaks off', detail: 'What was sent is not all of it: it is damaged, or the connection was lost.' }, null);
   });
