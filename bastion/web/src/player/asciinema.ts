@@ -15,7 +15,7 @@ export function create(source: object, element: HTMLElement, options: AsciinemaP
 }
 
 /** Listens to events that the player's types do not name, too. */
-export function listen(player: Player, events: Record<string, (event: { message?: unknown }) => void>): void {
-  const add = player.addEventListener.bind(player) as (name: string, run: (event: { message?: unknown }) => void) => void;
+export function listen(player: Player, events: Record<string, (event: { message?: unknown }) => unknown>): void {
+  const add = player.addEventListener.bind(player) as (name: string, run: (event: { message?: unknown }) => unknown) => void;
   for (const [name, run] of Object.entries(events)) add(name, run);
 }

@@ -31,7 +31,15 @@ export interface Reel {
 /** @throws {Problem} */
 export async function openReel(recording: Recording): Promise<Reel> {
   const base = `/api/v1/recordings/${encodeURIComponent(recording.session_id)}/`;
-  if (recording.detail?.segmented) return pieces(`${base}segments/`);
+  if (recording.detail?.segmented) {
+    const reel = pieces(`${base}segments/`);
+    // What is cut into pieces only now takes a while; the player, which asks again, need not wait for it.
+    await ask(`${base}segments/index.json`).catch((error: unknown) => {
+      reel.close();
+      throw error;
+    });
+    return reel;
+  }
   const url = new URL(`${base}cast`, location.href).href;
   if ((recording.plain_size ?? 0) > MOST_HELD) return unknown({ url });
   // What the store has now, not what this browser kept from an earlier time.
