@@ -158,6 +158,17 @@ test('a long recording is played in pieces and proven all the same', { timeout: 
   });
 });
 
+test('a recording that is not shown as it was recorded is called so', { timeout: 60_000 }, async () => {
+  const { items } = await (await person.page.request.get('/api/v1/recordings')).json();
+  const long = items.find(({ plain_size }) => plain_size > 4 << 20);
+  const piece = `/api/v1/recordings/${long.session_id}/segments/0.json`;
+  const text = await (await person.page.request.get(piece)).text();
+  await person.page.route(`**${piece}`, (route) => route.fulfill({ contentType: 'application/json', body: text.replace('line-7 of', 'line-8 of') }));
+  await person.page.goto(`/recordings/${long.session_id}`);
+  await verdict('Altered: not what was recorded');
+  await person.page.unroute(`**${piece}`);
+});
+
 test('an altered recording is called so, and the rest of the page lives', { timeout: 120_000 }, async (t) => {
   const folder = join(bastion.data, 'recordings');
   const find = async (end) => join(folder, (await readdir(folder, { recursive: true })).find((name) => name.endsWith(`${short.session_id}${end}`)));

@@ -33,7 +33,7 @@ export async function openReel(recording: Recording): Promise<Reel> {
   const base = `/api/v1/recordings/${encodeURIComponent(recording.session_id)}/`;
   if (recording.detail?.segmented) {
     const reel = pieces(`${base}segments/`);
-    // What is cut into pieces only now takes a while; the player, which asks again, need not wait for it.
+    // What is cut into pieces only now takes a while, and the player would show that it waits, and go on showing it.
     await ask(`${base}segments/index.json`).catch((error: unknown) => {
       reel.close();
       throw error;
@@ -90,6 +90,7 @@ interface Listed {
 const REMEMBERED = 6;
 
 function pieces(base: string): Reel {
+  let index: string | null = null;
   let list: Listed | null = null;
   let problem: Problem | null = null;
   const heard = new Map<number, Event[]>();
@@ -105,11 +106,13 @@ function pieces(base: string): Reel {
       return here && { ...here, next: Math.min(here.next, following) };
     },
     close: overhear(base, {
+      known: (name) => (name === 'index.json' ? index : null),
       problem: (found) => (problem = found),
       text(name, text) {
         problem = null;
         if (name === 'index.json') {
-          list ??= parsed<Listed>(text);
+          list = parsed<Listed>(text);
+          if (list) index = text;
           if (list) reel.played ??= new Played(list.segments.map(({ start }) => start));
           return;
         }
