@@ -8,7 +8,7 @@ export interface Line {
 }
 
 /** Lines read at most; of more, the bastion is asked. */
-export const MOST_LINES = 250_000;
+const MOST_LINES = 250_000;
 /** Characters read at most. */
 const MOST_TEXT = 48 << 20;
 /** How long the page may be kept from drawing, in milliseconds. */

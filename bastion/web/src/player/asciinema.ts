@@ -4,7 +4,7 @@ import 'asciinema-player/dist/bundle/asciinema-player.css';
 import './theme.css';
 
 export type Player = AsciinemaPlayer.Player;
-export type Source = AsciinemaPlayer.Source;
+type Source = AsciinemaPlayer.Source;
 
 export function create(source: object, element: HTMLElement, options: AsciinemaPlayer.Options): Player {
   return AsciinemaPlayer.create(source as Source, element, {
