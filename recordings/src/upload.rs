@@ -31,7 +31,7 @@ use crate::forms::Forms;
 use crate::ledger::{Ledger, LedgerError, RecordingState, Stored};
 use crate::seal::{SealError, Sealer, Sums, claims};
 use crate::spool::{Spool, SpoolError};
-use crate::store::{Keys, Store, StoreError};
+use crate::store::{Keys, Store, StoreError, pieces};
 
 /// Recordings uploaded at a time; the others wait for a turn.
 const PARALLEL: usize = 2;
@@ -83,7 +83,8 @@ impl UploadError {
         match self {
             Self::Pack(PackError::Journal(e)) => !matches!(e, crate::journal::JournalError::Io(_)),
             Self::Pack(PackError::Unfinished) => true,
-            Self::Spool(SpoolError::Unknown(_)) => true,
+            Self::Spool(SpoolError::Unknown(_)) | Self::Ended => true,
+            Self::Store(StoreError::Started(_) | StoreError::Key(_)) => true,
             _ => false,
         }
     }
@@ -198,6 +199,7 @@ impl Uploader {
             })
             .await?;
         let keys = Keys::new(&self.store.prefix, packer.facts(), compression)?;
+        self.store.sweep(keys.cast.as_ref()).await?;
         let packed = self.put_cast(&keys.cast, packer).await?;
         self.check(&keys.cast, packed.index.stored_len, &packed.sha256).await?;
         self.put_small(&keys.index, serde_json::to_vec(&packed.index)?.into()).await?;
@@ -232,17 +234,13 @@ impl Uploader {
 
     /// Reads an object back and compares.
     async fn check(&self, key: &Path, len: u64, sha256: &str) -> Result<(), UploadError> {
-        let mut parts = self.store.objects.get(key).await?.into_stream();
-        let (mut hash, mut have) = (Sha256::new(), 0);
+        let differs = || UploadError::Differs { key: key.clone() };
+        let mut parts = pieces(Arc::clone(&self.store.objects), key.clone(), len);
+        let mut hash = Sha256::new();
         while let Some(part) = parts.try_next().await? {
-            hash.update(&part);
-            have += part.len() as u64;
+            hash.update(&part.ok_or_else(differs)?);
         }
-        if have == len && hex::encode(hash.finalize()) == sha256 {
-            Ok(())
-        } else {
-            Err(UploadError::Differs { key: key.clone() })
-        }
+        if hex::encode(hash.finalize()) == sha256 { Ok(()) } else { Err(differs()) }
     }
 
     /// The seal; of an earlier try if there was one, since its hash may already be known elsewhere.
