@@ -24,6 +24,7 @@ export async function startBastion() {
     return {
       url: url.replace(/\/$/, ''),
       password,
+      data,
       stop: async () => {
         await bastion.stop();
         await rm(data, { recursive: true, force: true });
