@@ -16,6 +16,7 @@ use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use openapi::frames::{Control, Frame, SUBPROTOCOL};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use reqwest::Method;
+use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -152,7 +153,8 @@ async fn ask(actor: &Actor, path: &str) -> Option<(u16, Value)> {
 
 /// A framed socket that has said hello; none if the bastion dies of it.
 async fn dial(actor: &Actor, token: &str, have: u64) -> Option<Stream> {
-    let mut request = format!("ws://{}/api/v1/tty/ws", actor.bastion().local()).into_client_request().unwrap();
+    let mut request =
+        format!("ws://{}/api/v1/tty/ws", actor.bastion().local()).into_client_request().unwrap();
     let Credential::Login(cookie) = &actor.credential else { panic!("a browser logs in") };
     for (name, value) in [
         ("sec-websocket-protocol", format!("{SUBPROTOCOL}, ticket.{token}")),
@@ -477,9 +479,9 @@ fn seed() -> u64 {
     seed
 }
 
-/// How often each is killed: `CASTELLAN_KILLS`, or so that all tests together take no more than minutes.
+/// How often each is killed: `CASTELLAN_KILLS`, or 60 times.
 fn kills() -> u32 {
-    std::env::var("CASTELLAN_KILLS").map_or(20, |kills| kills.parse().unwrap())
+    std::env::var("CASTELLAN_KILLS").map_or(60, |kills| kills.parse().unwrap())
 }
 
 async fn nothing_shown_is_lost(durability: &str) {
@@ -506,7 +508,11 @@ async fn nothing_shown_is_lost(durability: &str) {
     }
     torture.end(&stop).await;
     let resumed: u32 = torture.journals.known.values().map(|journal| journal.resumed).sum();
-    eprintln!("{durability}: killed {} times, {resumed} returns of an agent, {} sessions", kills(), torture.journals.known.len());
+    eprintln!(
+        "{durability}: killed {} times, {resumed} returns of an agent, {} sessions",
+        kills(),
+        torture.journals.known.len()
+    );
     assert!(resumed > kills() / 4, "few sessions went on, so this proves little: {resumed}");
 }
 
@@ -518,4 +524,118 @@ async fn what_a_browser_got_is_recorded_whenever_the_bastion_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_browser_got_is_recorded_whenever_a_syncing_bastion_is_killed() {
     nothing_shown_is_lost("synced").await;
+}
+
+/// What can be seen of a recording on its way, in this order.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The journal has its end.
+    Ended,
+    /// Something of it is in the store, be it whole or not.
+    Storing,
+    Cast,
+    Index,
+    /// The seal is made, and kept in the spool until it is stored.
+    Sealed,
+    SealStored,
+    /// The journal is gone.
+    Discarded,
+    /// Something is derived from it.
+    Deriving,
+    Derived,
+}
+
+impl Stage {
+    const ALL: [Self; 9] = [
+        Self::Ended,
+        Self::Storing,
+        Self::Cast,
+        Self::Index,
+        Self::Sealed,
+        Self::SealStored,
+        Self::Discarded,
+        Self::Deriving,
+        Self::Derived,
+    ];
+
+    fn is_seen(self, journals: &mut Journals, store: &Path, session: &str) -> bool {
+        let in_spool = |end: &str| journals.spool.join(format!("{session}.{end}")).exists();
+        let stored = |end: &str| {
+            let name = format!("{session}{end}");
+            files_below(store).iter().any(|file| file.to_string_lossy().ends_with(&name))
+        };
+        match self {
+            Self::Ended => {
+                let journal = journals.known.get_mut(session).unwrap();
+                journal.read_on();
+                journal.ended
+            }
+            Self::Storing => files_below(store).iter().any(|file| file.to_string_lossy().contains(session)),
+            Self::Cast => stored(".cast.zst"),
+            Self::Index => stored(".index.json"),
+            Self::Sealed => in_spool("seal"),
+            Self::SealStored => stored(".seal"),
+            Self::Discarded => !in_spool("journal"),
+            Self::Deriving => stored(".segments/0.json.zst"),
+            Self::Derived => stored(".forms.json.zst"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_is_stored_once_and_whole_wherever_on_its_way_the_bastion_is_killed() {
+    let mut torture = Torture::new("written", seed()).await;
+    let (store, mut last) = (store_of(&torture.bastion), String::new());
+    for stage in Stage::ALL {
+        let mut process = spawn(&torture.settings);
+        torture.bastion.until_ready().await;
+        // More than 4 MiB of cast, so that there are segments.
+        let mut terminal = torture.alice.run("web-1", "seq 300000; read line; seq 180000; exit 9").await;
+        terminal.until("300000").await;
+        torture.journals.look();
+        terminal.type_in("\n").await;
+        let session = terminal.session.clone();
+        let seeing = async {
+            while !stage.is_seen(&mut torture.journals, &store, &session) {
+                tokio::task::yield_now().await;
+            }
+            kill(&mut process).await;
+        };
+        let reading = async {
+            while let Ok(frame) = terminal.take().await {
+                // Acknowledged as a browser does it, which does not mind that the bastion is dead.
+                if let Frame::Data { .. } = frame {
+                    let _ = terminal.socket.try_frame(Frame::Ack(terminal.received)).await;
+                }
+            }
+        };
+        let (seen, ()) = tokio::join!(timeout(SEALED_WITHIN, seeing), reading);
+        assert!(seen.is_ok(), "{stage:?} was never seen");
+        let mut process = spawn(&torture.settings);
+        torture.bastion.until_ready().await;
+        let recordings = within_a_minute(&torture.bastion.root(), Instant::now()).await;
+        assert!(recordings.iter().any(|recording| recording["session_id"] == session), "{stage:?}");
+        let ended = torture.alice.ended_session(&session).await;
+        assert_eq!((&ended["end_reason"], &ended["exit_code"]), (&"exit".into(), &9.into()), "{stage:?}");
+        kill(&mut process).await;
+        let journal = torture.journals.known.get_mut(&session).unwrap();
+        journal.read_on();
+        assert!(journal.output.starts_with(&terminal.output), "{stage:?}");
+        last = session;
+    }
+    // The last moment there is: all is stored, and only the row does not say yet that the session is over.
+    let database = Database::connect(torture.bastion.config().database.url.expose()).await.unwrap();
+    let sql = format!(
+        "UPDATE tty_sessions SET ended_at = NULL, status = 'active', end_reason = NULL, exit_code = NULL \
+         WHERE id = '{last}'"
+    );
+    assert_eq!(database.execute_unprepared(&sql).await.unwrap().rows_affected(), 1);
+    database.close().await.unwrap();
+    let mut process = spawn(&torture.settings);
+    torture.bastion.until_ready().await;
+    let recordings = within_a_minute(&torture.bastion.root(), Instant::now()).await;
+    let ended = torture.alice.ended_session(&last).await;
+    assert_eq!((&ended["end_reason"], &ended["exit_code"]), (&"exit".into(), &9.into()));
+    torture.settle(&recordings).await;
+    kill(&mut process).await;
 }

@@ -173,14 +173,14 @@ test('every segment is what the driver demands, one after the other', async () =
   assert.deepEqual(events, cast, 'together they are the cast');
 });
 
-test('zstd unpacks the stored object to the cast', { skip: without('zstd', '--version') }, async () => {
+test('zstd unpacks the stored object to the cast', { skip: without('zstd', 'zstd') }, async () => {
   for (const [name, recording] of Object.entries(recordings)) {
     const unpacked = execFileSync('zstd', ['-d', '-c', await object(recording)], { maxBuffer: 1 << 30 });
     assert.ok(unpacked.equals(recording.cast), name);
   }
 });
 
-test('sha256sum agrees on the cast and on every chunk', { skip: without('sha256sum', '--version') }, async () => {
+test('sha256sum agrees on the cast and on every chunk', { skip: without('sha256sum', 'coreutils') }, async () => {
   const sum = (input) => execFileSync('sha256sum', { input }).toString().slice(0, 64);
   for (const [name, recording] of Object.entries(recordings)) {
     assert.equal(sum(recording.cast), recording.about.sha256, name);
@@ -191,7 +191,7 @@ test('sha256sum agrees on the cast and on every chunk', { skip: without('sha256s
   }
 });
 
-test('the chain follows from its published rule, and each chunk is a zstd frame of its own', { skip: without('zstd', '--version') }, async () => {
+test('the chain follows from its published rule, and each chunk is a zstd frame of its own', { skip: without('zstd', 'zstd') }, async () => {
   for (const [name, recording] of Object.entries(recordings)) {
     const index = JSON.parse(recording.index);
     const stored = await readFile(await object(recording));
@@ -247,7 +247,7 @@ test('the list of keys is signed by the identity key', async () => {
 });
 
 const pinned = process.env.CASTELLAN_TEST_ASCIINEMA;
-test('asciinema 2.4.0 prints what was shown', { skip: !pinned && 'CASTELLAN_TEST_ASCIINEMA does not name it' }, () => {
+test('asciinema 2.4.0 prints what was shown', { skip: !pinned && 'CASTELLAN_TEST_ASCIINEMA does not name it (python3-venv, and PyPI)' }, () => {
   for (const [name, recording] of Object.entries(recordings)) {
     const played = spawnSync(pinned, ['cat', file(recording)], { env: { ...process.env, LC_ALL: 'C.UTF-8' }, maxBuffer: 1 << 30 });
     assert.equal(played.status, 0, `${name}: ${played.stderr}`);
@@ -256,7 +256,7 @@ test('asciinema 2.4.0 prints what was shown', { skip: !pinned && 'CASTELLAN_TEST
 });
 
 const DEBIAN = '/usr/bin/asciinema';
-const absent = without(DEBIAN, '--version') || without('script', '--version');
+const absent = without(DEBIAN, 'asciinema') || without('script', 'bsdutils');
 test("Debian's asciinema prints what was shown", { skip: absent }, () => {
   for (const [name, recording] of Object.entries(recordings)) {
     // It wants a terminal, which adds carriage returns of its own.
@@ -299,9 +299,9 @@ test('castellan verify judges what was downloaded, by every exit code', async ()
   assert.equal(verify(join(folder, 'nothing.cast')).code, 4);
 });
 
-/** Why a program cannot be asked; false if it can. */
-function without(program, ...args) {
-  return spawnSync(program, args).error ? `${program} is not installed` : false;
+/** Why a program cannot be asked, and what to do; false if it can. */
+function without(program, debian) {
+  return spawnSync(program, ['--version']).error ? `${program} is missing (apt-get install ${debian})` : false;
 }
 
 /** RFC 8785 of an object whose values are strings and whole numbers. */
