@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -11,11 +10,9 @@ use std::{
 };
 
 use agent::Shell;
-use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
-use openapi::frames::{Control, Frame, SUBPROTOCOL};
+use futures_util::future::join_all;
+use openapi::frames::Frame;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use reqwest::Method;
 use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -24,19 +21,22 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest as _},
-};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     chaos::Chaos,
     crash::{castellan, settings},
-    harness::{Actor, Bastion, Credential, eventually, now, within},
+    harness::{Actor, Bastion, eventually, now, within},
     recordings::output_of,
-    terminals::url_encoded,
 };
+
+mod journals;
+mod kept;
+mod witness;
+
+use journals::Journals;
+use kept::{Kept, files_below, store_of};
+use witness::Witness;
 
 /// What a step may take that a dying bastion does not answer.
 const SHORT: Duration = Duration::from_secs(5);
@@ -44,219 +44,6 @@ const SHORT: Duration = Duration::from_secs(5);
 const SEALED_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at something that nobody announces.
 const LOOK: Duration = Duration::from_millis(5);
-
-type Stream = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
-
-/// A browser that remembers what it was shown and where that stood, and comes back as long as there is a session.
-struct Witness {
-    alice: Actor,
-    session: String,
-    /// Not yet compared with a journal.
-    shown: Vec<(u64, Bytes)>,
-    received: u64,
-    acked: u64,
-    over: bool,
-    chance: StdRng,
-    /// Told of output: the session goes on.
-    moved: Arc<Notify>,
-}
-
-impl Witness {
-    /// Opens a session; none if the bastion died before it said which.
-    async fn open(
-        alice: &Actor,
-        command: &str,
-        chance: StdRng,
-        moved: Arc<Notify>,
-    ) -> Option<(Self, Stream)> {
-        let asset = alice.bastion().asset("web-1");
-        let query = format!("/assets/{asset}/tty/authorize?command={}", url_encoded(command));
-        let (status, ticket) = ask(alice, &query).await?;
-        assert!(status == 200 || status >= 500, "{status} {ticket}");
-        let mut socket = dial(alice, ticket["token"].as_str()?, 0).await?;
-        let session = loop {
-            match frame(&mut socket).await? {
-                Frame::Control(Control::Ready { session_id, .. }) => break session_id,
-                Frame::Control(_) => {}
-                other => panic!("before ready: {other:?}"),
-            }
-        };
-        let (alice, shown) = (alice.clone(), Vec::new());
-        Some((Self { alice, session, shown, received: 0, acked: 0, over: false, chance, moved }, socket))
-    }
-
-    /// Looks on, and comes back again and again, until the bastion is dead or the session is over.
-    async fn stay(&mut self, first: Option<Stream>, dead: &CancellationToken) {
-        if let Some(socket) = first {
-            self.listen(socket).await;
-        }
-        while !self.over && !dead.is_cancelled() {
-            match self.come_back().await {
-                Some(socket) => self.listen(socket).await,
-                None => sleep(LOOK).await,
-            }
-        }
-    }
-
-    async fn come_back(&mut self) -> Option<Stream> {
-        let query = format!("/sessions/{}/reattach?mode=control", self.session);
-        let (status, answer) = ask(&self.alice, &query).await?;
-        match status {
-            200 => dial(&self.alice, answer["token"].as_str()?, self.received).await,
-            409 => {
-                assert_eq!(answer["code"], "ended", "{answer}");
-                self.over = true;
-                None
-            }
-            500.. => None,
-            _ => panic!("{}: {status} {answer}", self.session),
-        }
-    }
-
-    async fn listen(&mut self, mut socket: Stream) {
-        while let Some(frame) = frame(&mut socket).await {
-            match frame {
-                Frame::Data { offset, bytes } => {
-                    assert_eq!(offset, self.received, "a gap in the output");
-                    self.received += bytes.len() as u64;
-                    self.shown.push((offset, bytes));
-                    self.moved.notify_one();
-                }
-                Frame::Screen { offset, .. } => (self.received, self.acked) = (offset, offset),
-                // The end of the session, told by its last frame, is asked for again: it may not be recorded.
-                _ => {}
-            }
-            let mut answers = Vec::new();
-            if self.received - self.acked >= 32 * 1024 || self.chance.random_bool(0.05) {
-                self.acked = self.received;
-                answers.push(Frame::Ack(self.received));
-            }
-            if self.chance.random_bool(0.01) {
-                let (cols, rows) = (self.chance.random_range(20..200), self.chance.random_range(5..80));
-                answers.push(Frame::Resize { cols, rows });
-            }
-            for answer in answers {
-                if socket.send(Message::Binary(answer.encode())).await.is_err() {
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// The answer to a request; none if the bastion dies of it.
-async fn ask(actor: &Actor, path: &str) -> Option<(u16, Value)> {
-    let answer = timeout(SHORT, actor.request(Method::GET, path).send()).await.ok()?.ok()?;
-    let status = answer.status().as_u16();
-    Some((status, answer.json().await.ok()?))
-}
-
-/// A framed socket that has said hello; none if the bastion dies of it.
-async fn dial(actor: &Actor, token: &str, have: u64) -> Option<Stream> {
-    let mut request =
-        format!("ws://{}/api/v1/tty/ws", actor.bastion().local()).into_client_request().unwrap();
-    let Credential::Login(cookie) = &actor.credential else { panic!("a browser logs in") };
-    for (name, value) in [
-        ("sec-websocket-protocol", format!("{SUBPROTOCOL}, ticket.{token}")),
-        ("cookie", cookie.clone()),
-        ("origin", actor.bastion().url()),
-    ] {
-        request.headers_mut().insert(name, value.parse().unwrap());
-    }
-    let (mut socket, _) = timeout(SHORT, connect_async(request)).await.ok()?.ok()?;
-    let hello = Frame::Control(Control::Hello { have });
-    socket.send(Message::Binary(hello.encode())).await.ok()?;
-    Some(socket)
-}
-
-async fn frame(socket: &mut Stream) -> Option<Frame> {
-    loop {
-        // Longer than the bastion's own pings.
-        match timeout(SHORT * 7, socket.next()).await.ok()?? {
-            Ok(Message::Binary(bytes)) => return Some(Frame::decode(bytes).unwrap()),
-            Ok(Message::Close(_)) | Err(_) => return None,
-            Ok(_) => {}
-        }
-    }
-}
-
-/// The journals in a spool, held open, so that they can be read when the bastion has removed them.
-struct Journals {
-    spool: PathBuf,
-    known: BTreeMap<String, Journal>,
-}
-
-/// One of them, read as its format is published (recordings/src/journal.rs), by other code.
-struct Journal {
-    file: File,
-    /// After the last whole record.
-    at: u64,
-    output: Vec<u8>,
-    /// How often its host came back.
-    resumed: u32,
-    ended: bool,
-}
-
-impl Journals {
-    fn look(&mut self) {
-        for entry in fs::read_dir(&self.spool).unwrap().filter_map(Result::ok) {
-            let name = entry.file_name().into_string().unwrap();
-            assert!(!name.contains(".bad-"), "nothing is damaged: {name}");
-            let Some(session) = name.strip_suffix(".journal") else { continue };
-            if !self.known.contains_key(session)
-                && let Ok(file) = File::open(entry.path())
-            {
-                let journal = Journal { file, at: 16, output: Vec::new(), resumed: 0, ended: false };
-                self.known.insert(session.to_owned(), journal);
-            }
-        }
-    }
-
-    async fn look_until(&mut self, dead: &CancellationToken) {
-        while !dead.is_cancelled() {
-            self.look();
-            sleep(LOOK).await;
-        }
-    }
-
-    /// What is shown is recorded, byte for byte; what was compared need not be kept.
-    fn hold(&mut self, witness: &mut Witness) {
-        let Some(journal) = self.known.get_mut(&witness.session) else { return };
-        journal.read_on();
-        for (offset, bytes) in witness.shown.drain(..) {
-            let from = usize::try_from(offset).unwrap();
-            let recorded = journal.output.get(from..from + bytes.len());
-            assert!(recorded == Some(&bytes), "{}: shown, but not recorded, at {offset}", witness.session);
-        }
-    }
-}
-
-impl Journal {
-    fn read_on(&mut self) {
-        let length = self.file.metadata().unwrap().len();
-        let mut rest = vec![0; usize::try_from(length.saturating_sub(self.at)).unwrap()];
-        let read = self.file.read_at(&mut rest, self.at).unwrap();
-        let mut rest = &rest[..read];
-        while let Some((head, tail)) = rest.split_at_checked(28) {
-            let number = |from: usize, to: usize| {
-                head[from..to].iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte))
-            };
-            let Some((payload, after)) = tail.split_at_checked(number(4, 8)) else { return };
-            match head[0] {
-                2 => {
-                    self.output.extend_from_slice(payload);
-                    assert_eq!(number(16, 24), self.output.len(), "output goes on where it stood");
-                }
-                5 if payload == b"the host is back" => self.resumed += 1,
-                6 => panic!("a crash of the process loses nothing"),
-                8 => self.ended = true,
-                _ => {}
-            }
-            self.at += (28 + payload.len()) as u64;
-            rest = after;
-        }
-    }
-}
 
 /// A bastion that is killed again and again, alice, and what she was shown.
 struct Torture {
@@ -379,54 +166,6 @@ impl Torture {
         }
         eventually("the spool is empty", async || (left_in(&self.journals.spool) == 0).then_some(())).await;
     }
-}
-
-/// What the store has, and who can tell whether it is whole.
-struct Kept {
-    keys: PathBuf,
-    files: Vec<PathBuf>,
-}
-
-impl Kept {
-    async fn of(bastion: &Bastion) -> Self {
-        let keys = bastion.home().join("jwks.json");
-        let url = format!("http://{}/.well-known/jwks.json", bastion.local());
-        let answer = bastion.http().get(url).send().await.unwrap().bytes().await.unwrap();
-        fs::write(&keys, answer).unwrap();
-        Self { keys, files: files_below(&store_of(bastion)) }
-    }
-
-    fn only(&self, session: &str, end: &str) -> &Path {
-        let name = format!("{session}.{end}");
-        let mut found = self.files.iter().filter(|file| file.ends_with(&name));
-        let file = found.next().unwrap_or_else(|| panic!("{name} is not in the store"));
-        assert!(found.next().is_none(), "{name} is there twice");
-        file
-    }
-
-    fn index(&self, session: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.only(session, "index.json")).unwrap()).unwrap()
-    }
-
-    /// The plain cast of a recording that `castellan verify` finds whole.
-    fn whole(&self, session: &str) -> String {
-        let cast = self.only(session, "cast.zst");
-        self.only(session, "seal");
-        let mut verify = std::process::Command::new(env!("CARGO_BIN_EXE_castellan"));
-        let told = verify.arg("verify").arg("--keys").arg(&self.keys).arg(cast).output().unwrap();
-        assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
-        String::from_utf8(zstd::decode_all(File::open(cast).unwrap()).unwrap()).unwrap()
-    }
-}
-
-fn store_of(bastion: &Bastion) -> PathBuf {
-    PathBuf::from(bastion.config().store.url.strip_prefix("file://").unwrap())
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let entries = entries.filter_map(Result::ok).map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// Files of a spool but its lock.
