@@ -282,6 +282,12 @@ async fn take_up_what_was_left(
         }
     }
     for session in db.abandoned_sessions(node).await? {
+        if let Some(stored) = stored(db, &session.id).await? {
+            // Killed after all of the recording was stored and before the row was.
+            let reason = Reason::named(&stored.reason).unwrap_or(Reason::Error);
+            end_row(db, clock, &session.id, reason, stored.exit.as_ref()).await?;
+            continue;
+        }
         let is_its = |journal: &recordings::Recovered| journal.header.facts.session == session.id;
         let aside = recovery.aside.iter().any(|aside| aside.session == session.id);
         if session.started_at.is_some() && !aside && !recovery.found.iter().any(is_its) {
@@ -290,6 +296,12 @@ async fn take_up_what_was_left(
         end_row(db, clock, &session.id, Reason::Error, None).await?;
     }
     Ok(())
+}
+
+/// What the store has of a session.
+async fn stored(db: &Db, session: &str) -> Result<Option<recordings::Stored>, DbError> {
+    let stored = db.recording(session).await?.and_then(|recording| recording.stored);
+    Ok(stored.and_then(|stored| serde_json::from_str(&stored).ok()))
 }
 
 /// A recording that cannot be kept says why.

@@ -146,6 +146,18 @@ impl Bastion {
         Self::prepare(|_| {}).await.0
     }
 
+    /// The same, with a bad network between it and its agents.
+    pub async fn of_a_process_behind_chaos() -> (Self, Chaos) {
+        let mut chaos = None;
+        let (bastion, _) = Self::prepare(|config| {
+            let between = Chaos::before(config.server.listen);
+            config.server.public_url = PublicUrl::plain(between.address());
+            chaos = Some(between);
+        })
+        .await;
+        (bastion, chaos.unwrap())
+    }
+
     async fn prepare(change: impl FnOnce(&mut Config)) -> (Self, TcpListener) {
         let home = TempDir::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -27,5 +27,6 @@ mod registrations;
 mod resume;
 mod sources;
 mod terminal;
+mod torture;
 mod verify;
 mod watching;

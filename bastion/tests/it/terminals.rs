@@ -80,6 +80,11 @@ impl Socket {
         self.send(Message::Binary(frame.encode())).await;
     }
 
+    /// Sends a frame to a bastion that may be dead.
+    pub async fn try_frame(&mut self, frame: Frame) -> Result<(), Error> {
+        within("a message is taken", self.0.send(Message::Binary(frame.encode()))).await
+    }
+
     /// The next message, or how it ended.
     pub async fn next(&mut self) -> Result<Message, Closed> {
         loop {

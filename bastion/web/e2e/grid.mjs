@@ -18,7 +18,7 @@ export class Grid {
   #cut = Buffer.alloc(0);
 
   constructor(cols, rows, answers = () => {}) {
-    this.#terminal = new headless.Terminal({ allowProposedApi: true, cols, rows, scrollback: 10_000 });
+    this.#terminal = new headless.Terminal({ allowProposedApi: true, cols, rows, scrollback: 10_000, logLevel: 'off' });
     this.#terminal.loadAddon(new UnicodeGraphemesAddon());
     this.#terminal.onTitleChange((title) => (this.#title = title));
     this.#terminal.onData(answers);

@@ -48,6 +48,18 @@ export class Login {
     return text && JSON.parse(text);
   }
 
+  /** What a GET answers with, byte for byte; no other answer than 200 will do. */
+  async takes(path) {
+    const answer = await fetch(`${this.#url}${path}`, { headers: this.headers });
+    const bytes = Buffer.from(await answer.arrayBuffer());
+    assert.equal(answer.status, 200, `${path}: ${answer.status} ${bytes.subarray(0, 500)}`);
+    return { bytes, name: answer.headers.get('Content-Disposition')?.match(/filename="(.*)"/)?.[1] };
+  }
+
+  get headers() {
+    return { Cookie: this.#cookie };
+  }
+
   /** Opens the socket of a ticket, which says hello and hands on the frames it hears. */
   dial({ ws_url, token }, have, heard) {
     const socket = new WebSocket(ws_url, ['castellan.tty.v1', `ticket.${token}`], { origin: this.#url, headers: { Cookie: this.#cookie } });
