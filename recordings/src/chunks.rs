@@ -10,6 +10,7 @@ use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use crate::journal::{End, Exit, Facts, Header, JournalError};
+use crate::ledger::Stored;
 use crate::render::Render;
 use crate::seal::Chain;
 
@@ -90,6 +91,46 @@ pub struct Chunk {
     pub chain: String,
 }
 
+impl Chunk {
+    /// Whether a recorder could have written this, so that nobody allocates by its word.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let most = zstd::zstd_safe::compress_bound(MAX_CHUNK as usize) as u64;
+        (1..=MAX_CHUNK).contains(&self.plain_len) && (1..=most).contains(&self.len)
+    }
+}
+
+impl Index {
+    /// What keeps this from being the index of what was stored, if anything: nobody seeks or allocates by a false one.
+    pub(crate) fn fault(&self, stored: &Stored) -> Option<String> {
+        let (mut at, mut plain_at) = (0_u64, 0_u64);
+        let Ok(mut chain) = Chain::new(&self.facts) else { return Some("its facts are none".into()) };
+        if self.version != 1 {
+            return Some(format!("it has version {}, this program reads version 1", self.version));
+        }
+        for (n, chunk) in (0..).zip(&self.chunks) {
+            if chunk.n != n || (chunk.at, chunk.plain_at) != (at, plain_at) || !chunk.is_plausible() {
+                return Some(format!("chunk {n} is not where it should be"));
+            }
+            (at, plain_at) = (at + chunk.len, plain_at + chunk.plain_len);
+            let Some(sha256) = digest(&chunk.sha256) else {
+                return Some(format!("chunk {n} has no hash"));
+            };
+            chain.push(sha256);
+        }
+        let same = (self.stored_len, self.plain_len) == (at, plain_at)
+            && (stored.size, stored.plain_size) == (at, plain_at)
+            && (stored.chunks, stored.compression) == (self.chunks.len() as u64, self.compression)
+            && stored.head == chain.head();
+        (!same).then(|| "it is not that of what was stored".into())
+    }
+}
+
+/// The 32 bytes that a hash in lower-case hex stands for.
+pub(crate) fn digest(hex: &str) -> Option<[u8; 32]> {
+    let bytes = hex::decode(hex).ok()?.try_into().ok()?;
+    (hex::encode(bytes) == hex).then_some(bytes)
+}
+
 /// Why a journal could not be made into a cast.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
@@ -133,7 +174,8 @@ pub(crate) struct Packer<R> {
     chunks: Vec<Chunk>,
     at: u64,
     plain_at: u64,
-    stored_hash: Sha256,
+    /// Of the object, where that is not the plain cast.
+    stored_hash: Option<Sha256>,
     plain_hash: Sha256,
 }
 
@@ -142,9 +184,11 @@ impl<R: Read> Packer<R> {
         let mut render = Render::open(from, true)?;
         let chain = Chain::new(&render.header.facts)?;
         let plain = render.first_line().unwrap_or_default();
+        let compressor = compressor(compression).map_err(PackError::Compress)?;
         Ok(Self {
             render,
-            compressor: compressor(compression).map_err(PackError::Compress)?,
+            stored_hash: compressor.is_some().then(Sha256::new),
+            compressor,
             plain,
             next: Vec::new(),
             first: None,
@@ -153,7 +197,6 @@ impl<R: Read> Packer<R> {
             chunks: Vec::new(),
             at: 0,
             plain_at: 0,
-            stored_hash: Sha256::new(),
             plain_hash: Sha256::new(),
         })
     }
@@ -202,6 +245,8 @@ impl<R: Read> Packer<R> {
             output_sha256: hex::encode(render.output_hash.unwrap_or_default().finalize()),
             lost_bytes: render.lost_bytes,
         };
+        let plain_sha256 = hex::encode(self.plain_hash.finalize());
+        let sha256 = self.stored_hash.map(|hash| hex::encode(hash.finalize()));
         Ok(Packed {
             index,
             header: render.header,
@@ -209,8 +254,8 @@ impl<R: Read> Packer<R> {
             exit: render.exit,
             duration,
             head: self.chain.head(),
-            sha256: hex::encode(self.stored_hash.finalize()),
-            plain_sha256: hex::encode(self.plain_hash.finalize()),
+            sha256: sha256.unwrap_or_else(|| plain_sha256.clone()),
+            plain_sha256,
         })
     }
 
@@ -224,7 +269,9 @@ impl<R: Read> Packer<R> {
             Some(compressor) => compressor.compress(&plain).map_err(PackError::Compress)?,
             None => plain,
         };
-        self.stored_hash.update(&stored);
+        if let Some(hash) = &mut self.stored_hash {
+            hash.update(&stored);
+        }
         self.chunks.push(Chunk {
             n: self.chunks.len() as u64,
             first: seconds(self.first.take().unwrap_or_default()),

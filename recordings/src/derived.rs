@@ -11,6 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::playback::{Bits, PlaybackError, blocking};
+use crate::store::pieces;
 
 /// Plain bytes unpacked at a time.
 const STEP: usize = 256 << 10;
@@ -43,12 +44,12 @@ impl Derived {
             Body::Whole(bytes) => stream::iter([Ok(bytes.clone())]).boxed(),
             Body::Object { objects, key, .. } => {
                 let (objects, key) = (Arc::clone(objects), key.clone());
-                let open = async move {
-                    Ok::<_, PlaybackError>(
-                        objects.get(&key).await?.into_stream().map_err(PlaybackError::from),
-                    )
+                let whole = |piece: Option<Bytes>| {
+                    piece.ok_or_else(|| PlaybackError::Derived(io::ErrorKind::UnexpectedEof.into()))
                 };
-                stream::once(open).try_flatten().boxed()
+                pieces(objects, key, self.stored_len)
+                    .map(move |piece| piece.map_err(PlaybackError::from).and_then(whole))
+                    .boxed()
             }
         }
     }

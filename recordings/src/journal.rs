@@ -24,7 +24,7 @@
 //! [`End`] as JSON. The first record is the start; nothing follows the end. A reader takes whole records and stops
 //! at the first that is not: there the file is cut when it is recovered.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,8 +34,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) const PREAMBLE: [u8; 16] = *b"CSTLJRNL\x00\x01\x00\x00\x00\x00\x00\x00";
 pub(crate) const HEAD_LEN: usize = 28;
 const MAX_PAYLOAD: usize = 1 << 20;
-/// Bytes of the longest record.
-pub(crate) const MAX_RECORD: u64 = (HEAD_LEN + MAX_PAYLOAD) as u64;
 const NO_ECHO: u8 = 1;
 
 /// What a recording is about: signed, and the root of its hash chain.
@@ -151,6 +149,8 @@ pub enum JournalError {
     Version(u16),
     #[error("the journal's first record is not whole")]
     NoStart,
+    #[error("the journal is that of session {0}")]
+    Foreign(String),
     #[error("the event continues the {stream} at {got}, but it stands at {at}")]
     Discontinuous { stream: &'static str, at: u64, got: u64 },
     #[error("the event has {0} bytes, more than a record holds")]
@@ -356,6 +356,29 @@ impl<R: Read> Reader<R> {
             _ => return None,
         })
     }
+}
+
+/// Whether what follows a journal's last whole record, `len` bytes, is what a crash or a power cut leaves: the
+/// beginning of one record, or space that never was written.
+pub(crate) fn is_torn(from: impl Read, len: u64) -> io::Result<bool> {
+    let mut from = BufReader::with_capacity(1 << 16, from);
+    let mut head = [0; HEAD_LEN];
+    let have = fill(&mut from, &mut head)?;
+    let payload = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    if have < HEAD_LEN || payload <= MAX_PAYLOAD && len < (HEAD_LEN + payload) as u64 {
+        return Ok(true);
+    }
+    let mut blank = head.iter().all(|byte| *byte == 0);
+    while blank {
+        let piece = from.fill_buf()?;
+        if piece.is_empty() {
+            break;
+        }
+        blank = piece.iter().all(|byte| *byte == 0);
+        let len = piece.len();
+        from.consume(len);
+    }
+    Ok(blank)
 }
 
 fn continues(stream: &'static str, at: u64, got: u64) -> Result<(), JournalError> {

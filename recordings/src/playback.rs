@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt};
+use sha2::{Digest, Sha256};
 
 use crate::asciicast::read::CastError;
 use crate::chunks::{Chunk, Compression, Index};
@@ -20,10 +21,13 @@ use crate::ledger::Stored;
 use crate::live::View;
 use crate::render::Render;
 use crate::spool::{Spool, SpoolError};
-use crate::store::{Keys, Store, StoreError};
+use crate::store::{Keys, Store, StoreError, part, pieces};
+use crate::verify::INDEX_MAX;
 
 /// Stored bytes fetched at a time: enough for a fast store, little enough to seek.
 const FETCH: u64 = 512 << 10;
+/// No seal is longer.
+const SEAL_MAX: u64 = 64 << 10;
 /// Plain bytes read from a journal at a time.
 const STEP: usize = 256 << 10;
 
@@ -45,7 +49,13 @@ pub enum PlaybackError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The index is not one.
+    /// One of its objects (`cast`, `index`, `seal`) is not in the store, and should be.
+    #[error("the recording's {0} is gone from the store")]
+    Absent(&'static str),
+    /// One of its objects (`cast`, `seal`) is not what was stored.
+    #[error("the recording's {0} is not what was stored")]
+    Altered(&'static str),
+    /// The index is not one, or not the one that was stored.
     #[error("the index of the recording cannot be read: {0}")]
     Index(#[from] serde_json::Error),
     /// A stored chunk is not what the index says.
@@ -60,6 +70,29 @@ pub enum PlaybackError {
     /// The program is stopping.
     #[error("reading was stopped")]
     Stopped,
+}
+
+impl PlaybackError {
+    /// Whether what lies in the store is at fault, so that no later try can do better.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Absent(_) | Self::Altered(_) | Self::Index(_) | Self::Damaged(_) | Self::Cast(_) => true,
+            // A journal that is none was damaged; one that cannot be read may be read again.
+            Self::Journal(error) => !matches!(error, JournalError::Io(_)),
+            Self::Missing | Self::Store(_) | Self::Spool(_) | Self::Derived(_) | Self::Stopped => false,
+        }
+    }
+
+    fn absent(what: &'static str) -> impl Fn(object_store::Error) -> Self {
+        move |error| match error {
+            object_store::Error::NotFound { .. } => Self::Absent(what),
+            error => error.into(),
+        }
+    }
+
+    fn index(reason: String) -> Self {
+        Self::Index(serde::de::Error::custom(reason))
+    }
 }
 
 impl From<object_store::Error> for PlaybackError {
@@ -103,8 +136,11 @@ impl Library {
     /// As [`Library::cast`].
     pub async fn seal(&self, stored: &Stored) -> Result<String, PlaybackError> {
         let keys = Keys::beside(&stored.key)?;
-        let bytes = self.store.objects.get(&keys.seal).await?.bytes().await?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let found = self.store.objects.get(&keys.seal).await.map_err(PlaybackError::absent("seal"))?;
+        if found.meta.size > SEAL_MAX {
+            return Err(PlaybackError::Altered("seal"));
+        }
+        Ok(String::from_utf8_lossy(&found.bytes().await?).into_owned())
     }
 
     async fn stored(&self, stored: &Stored) -> Result<Cast, PlaybackError> {
@@ -154,9 +190,17 @@ impl Cast {
         stored: &Stored,
     ) -> Result<Self, PlaybackError> {
         let keys = Keys::beside(&stored.key)?;
-        let found = objects.get(&keys.index).await?;
+        let found = objects.get(&keys.index).await.map_err(PlaybackError::absent("index"))?;
         let last_modified = found.meta.last_modified.into();
-        let index: Index = serde_json::from_slice(&found.bytes().await?)?;
+        if found.meta.size > INDEX_MAX {
+            return Err(PlaybackError::index(format!("it is longer than {INDEX_MAX} bytes")));
+        }
+        let (json, said) = (found.bytes().await?, stored.clone());
+        let index = blocking(move || {
+            let index: Index = serde_json::from_slice(&json)?;
+            index.fault(&said).map_or(Ok(index), |fault| Err(PlaybackError::index(fault)))
+        })
+        .await?;
         Ok(Cast {
             plain_len: index.plain_len,
             etag: Some(format!("\"{}\"", stored.plain_sha256)),
@@ -164,6 +208,7 @@ impl Cast {
             source: Source::Stored(StoredCast {
                 objects: Arc::clone(objects),
                 key: keys.cast,
+                sha256: stored.sha256.clone(),
                 index: Arc::new(index),
             }),
         })
@@ -176,19 +221,17 @@ impl Cast {
             return stream::empty().boxed();
         }
         match &self.source {
-            Source::Stored(cast) if cast.index.compression == Compression::None => {
-                cast.stored(Some(range)).boxed()
-            }
-            Source::Stored(cast) => cast.decoded(range),
+            Source::Stored(cast) => cast.plain(range),
             Source::Spooled(snapshot) => snapshot.read(range),
         }
     }
 
-    /// The object as it lies in the store, if that is zstd: its length and its bytes.
+    /// The object as it lies in the store, if that is zstd: its length and its bytes, the last of them only if they all
+    /// are what was stored.
     pub fn raw(&self) -> Option<(u64, Bits)> {
         match &self.source {
             Source::Stored(cast) if cast.index.compression == Compression::Zstd => {
-                Some((cast.index.stored_len, cast.stored(None).boxed()))
+                Some((cast.index.stored_len, cast.raw()))
             }
             Source::Stored(_) | Source::Spooled(_) => None,
         }
@@ -199,26 +242,31 @@ impl Cast {
 struct StoredCast {
     objects: Arc<dyn ObjectStore>,
     key: Path,
+    /// Of the object.
+    sha256: String,
     index: Arc<Index>,
 }
 
 impl StoredCast {
-    /// The object's bytes as they lie.
-    fn stored(
-        &self,
-        range: Option<Range<u64>>,
-    ) -> impl stream::Stream<Item = Result<Bytes, PlaybackError>> + use<> {
-        let (objects, key) = (Arc::clone(&self.objects), self.key.clone());
-        let open = async move {
-            let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
-            let found = objects.get_opts(&key, options).await?;
-            Ok::<_, PlaybackError>(found.into_stream().map_err(PlaybackError::from))
-        };
-        stream::once(open).try_flatten()
+    fn raw(&self) -> Bits {
+        let pieces = pieces(Arc::clone(&self.objects), self.key.clone(), self.index.stored_len);
+        let begin = (pieces, Sha256::new(), self.index.stored_len, self.sha256.clone());
+        stream::try_unfold(begin, |(mut pieces, hash, left, sha256)| async move {
+            let Some(piece) = pieces.try_next().await.map_err(PlaybackError::absent("cast"))? else {
+                return Ok(None);
+            };
+            let piece = piece.ok_or(PlaybackError::Altered("cast"))?;
+            let (hash, left) = (hash.chain_update(&piece), left - piece.len() as u64);
+            if left == 0 && hex::encode(hash.clone().finalize()) != sha256 {
+                return Err(PlaybackError::Altered("cast"));
+            }
+            Ok(Some((piece, (pieces, hash, left, sha256))))
+        })
+        .boxed()
     }
 
-    /// The plain bytes of `range`: only the chunks that cover it are fetched, some at a time.
-    fn decoded(&self, range: Range<u64>) -> Bits {
+    /// The plain bytes of `range`: only the chunks that cover it are fetched, some at a time, and compared.
+    fn plain(&self, range: Range<u64>) -> Bits {
         let chunks = &self.index.chunks;
         let from = chunks.partition_point(|chunk| chunk.plain_at + chunk.plain_len <= range.start);
         let to = chunks.partition_point(|chunk| chunk.plain_at < range.end);
@@ -251,23 +299,29 @@ impl StoredCast {
             return Ok(Vec::new());
         };
         let (start, end) = (first.at, last.at + last.len);
-        let stored = self.objects.get_range(&self.key, start..end).await?;
+        let stored = part(&*self.objects, &self.key, start..end, self.index.stored_len).await;
+        let stored = stored.map_err(PlaybackError::absent("cast"))?.ok_or(PlaybackError::Altered("cast"))?;
+        let compression = self.index.compression;
         blocking(move || {
-            chunks
-                .iter()
-                .map(|chunk| {
-                    let at = (chunk.at - start) as usize;
-                    let frame = stored.get(at..at + chunk.len as usize);
-                    let plain = frame
-                        .and_then(|frame| zstd::bulk::decompress(frame, chunk.plain_len as usize).ok())
-                        .filter(|plain| plain.len() as u64 == chunk.plain_len)
-                        .ok_or(PlaybackError::Damaged(chunk.n))?;
-                    Ok((chunk.plain_at, plain.into()))
-                })
-                .collect()
+            let plain = |chunk: &Chunk| {
+                let at = (chunk.at - start) as usize;
+                let piece = stored.slice(at..at + chunk.len as usize);
+                let plain = unpacked(piece, compression, chunk);
+                Ok((chunk.plain_at, plain.ok_or(PlaybackError::Damaged(chunk.n))?))
+            };
+            chunks.iter().map(plain).collect()
         })
         .await
     }
+}
+
+/// The plain bytes of a chunk, if they are those that were recorded.
+fn unpacked(stored: Bytes, compression: Compression, chunk: &Chunk) -> Option<Bytes> {
+    let plain = match compression {
+        Compression::Zstd => zstd::bulk::decompress(&stored, chunk.plain_len as usize).ok()?.into(),
+        Compression::None => stored,
+    };
+    (hex::encode(Sha256::digest(&plain)) == chunk.sha256).then_some(plain)
 }
 
 /// The part of `plain`, which lies at `at`, that `range` covers.

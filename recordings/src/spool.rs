@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{Access, StatVfsMountFlags};
+use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::disk::{Disk, System, write_all};
 use crate::journal::{Cursor, End, Header, JournalError, PREAMBLE};
 use crate::live::Place;
 use crate::recorder::{Recorder, RecorderError};
@@ -116,7 +117,8 @@ struct Inner {
 /// Which journals are being written, and which are finished.
 pub(crate) struct Shelf {
     /// Locked as long as anything may still write here: another process would cut journals under our feet.
-    _lock: File,
+    lock: File,
+    disk: Arc<dyn Disk>,
     state: Mutex<ShelfState>,
     /// One permit says that there is something in `finished`; the uploader waits on it.
     changed: Notify,
@@ -163,6 +165,10 @@ impl Lease {
     pub(crate) fn finished(&self) {
         self.shelf.finished(&self.session);
     }
+
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.shelf.disk)
+    }
 }
 
 impl Drop for Lease {
@@ -178,6 +184,14 @@ impl Spool {
     /// # Errors
     /// If any of that fails; the message names the path.
     pub fn open(options: SpoolOptions) -> Result<Self, SpoolError> {
+        Self::open_on(options, Arc::new(System))
+    }
+
+    /// The same on a file system of one's own: tests have some that fail.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_on(options: SpoolOptions, disk: Arc<dyn Disk>) -> Result<Self, SpoolError> {
         let at = |path: &Path| io_at(path);
         DirBuilder::new().recursive(true).mode(0o700).create(&options.dir).map_err(at(&options.dir))?;
         let probe = options.dir.join(".probe");
@@ -187,7 +201,7 @@ impl Spool {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let dirty = Arc::new(Dirty::default());
         writer::start(receiver, options.durability, Arc::clone(&dirty)).map_err(at(&options.dir))?;
-        let shelf = Arc::new(Shelf { _lock: lock, state: Mutex::default(), changed: Notify::new() });
+        let shelf = Arc::new(Shelf { lock, disk, state: Mutex::default(), changed: Notify::new() });
         Ok(Self { inner: Arc::new(Inner { options, orders, dirty, shelf }) })
     }
 
@@ -202,11 +216,7 @@ impl Spool {
         }
         let errno = |e: rustix::io::Errno| SpoolError::Io { path: dir.clone(), source: e.into() };
         rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).map_err(errno)?;
-        let stat = rustix::fs::statvfs(dir).map_err(errno)?;
-        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            return Err(errno(rustix::io::Errno::ROFS));
-        }
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let free = self.disk().free(&self.inner.shelf.lock).map_err(io_at(dir))?;
         if free < *min_free {
             return Err(SpoolError::NoSpace { free, min_free: *min_free });
         }
@@ -298,12 +308,15 @@ impl Spool {
     /// Keeps the seal of `session`, so that a later try stores the same.
     pub(crate) fn keep_seal(&self, session: &str, seal: &str) -> Result<(), SpoolError> {
         let (new, path) = (self.path(session, "seal-new"), self.path(session, "seal"));
+        let (disk, dir) = (self.disk(), &self.inner.options.dir);
+        self.remove(&new)?;
         let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(seal.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)
+            let file = disk.create(&new)?;
+            write_all(disk, &file, &mut [IoSlice::new(seal.as_bytes())])?;
+            disk.sync(&file)?;
+            disk.rename(&new, &path)?;
+            // Once it is in the store its hash may be known elsewhere: no power cut may take it back.
+            disk.sync_folder(dir)
         };
         write().map_err(io_at(&path))
     }
@@ -311,14 +324,21 @@ impl Spool {
     /// Removes all there is of `session`: it is in the store.
     pub(crate) fn discard(&self, session: &str) -> Result<(), SpoolError> {
         for extension in [JOURNAL, "seal", "seal-new"] {
-            let path = self.path(session, extension);
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_at(&path)(e)),
-                _ => (),
-            }
+            self.remove(&self.path(session, extension))?;
         }
+        let dir = &self.inner.options.dir;
+        // Deleted from the store later, a recording must not come back with the power.
+        self.disk().sync_folder(dir).map_err(io_at(dir))?;
         self.inner.shelf.state().taken.remove(session);
         Ok(())
+    }
+
+    /// Removes a file if it is there.
+    fn remove(&self, path: &Path) -> Result<(), SpoolError> {
+        match self.disk().remove(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_at(path)(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the journal of `session` where nothing looks for it, but a person can.
@@ -326,14 +346,8 @@ impl Spool {
         let path = self.path(session, JOURNAL);
         let slug: String =
             reason.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
-        let mut aside = path.with_extension(format!("{JOURNAL}.bad-{slug}"));
-        for n in 2.. {
-            if !aside.exists() {
-                break;
-            }
-            aside = path.with_extension(format!("{JOURNAL}.bad-{slug}-{n}"));
-        }
-        fs::rename(&path, &aside).map_err(io_at(&path))?;
+        let aside = free_name(&path.with_extension(format!("{JOURNAL}.bad-{slug}")));
+        self.disk().rename(&path, &aside).map_err(io_at(&path))?;
         self.inner.shelf.state().taken.remove(session);
         tracing::error!(session, reason, path = %aside.display(), "a journal was set aside");
         Ok(Aside { session: session.to_owned(), path: aside, reason: reason.to_owned() })
@@ -341,6 +355,10 @@ impl Spool {
 
     fn path(&self, session: &str, extension: &str) -> PathBuf {
         self.inner.options.dir.join(format!("{session}.{extension}"))
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &*self.inner.shelf.disk
     }
 
     async fn blocking<T: Send + 'static>(
@@ -357,22 +375,20 @@ impl Spool {
         let lease = Lease::take(&self.inner.shelf, &session)?;
         let mut cursor = Cursor::default();
         let first = cursor.start(header)?;
-        let mut file =
-            match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(SpoolError::Exists(session));
-                }
-                Err(source) => return Err(SpoolError::Io { path, source }),
-            };
+        let file = match self.disk().create(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(SpoolError::Exists(session)),
+            Err(source) => return Err(SpoolError::Io { path, source }),
+        };
         let start = [&PREAMBLE[..], &first.head[..], &first.payload[..]].concat();
-        let written = file.write_all(&start).map_err(io_at(&path)).and_then(|()| {
+        let written = write_all(self.disk(), &file, &mut [IoSlice::new(&start)]);
+        let written = written.map_err(io_at(&path)).and_then(|()| {
             let place = Place::first(start.len() as u64, cursor, header);
             Ok(Tail::new(file, place, self.inner.options.min_free, lease)?)
         });
         let tail = written.and_then(|tail| self.settle(tail)).inspect_err(|_| {
             // Nothing has been recorded yet; what is left of it would only be set aside at the next start.
-            let _ = fs::remove_file(&path);
+            let _ = self.remove(&path);
         })?;
         Ok(Recorder::new(session, tail, self.inner.orders.clone()))
     }
@@ -384,7 +400,7 @@ impl Spool {
             Durability::Written => self.inner.dirty.add(tail.target()),
             Durability::Synced => {
                 tail.target().sync().map_err(io_at(dir))?;
-                File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at(dir))?;
+                self.disk().sync_folder(dir).map_err(io_at(dir))?;
             }
         }
         Ok(tail)
@@ -393,7 +409,7 @@ impl Spool {
     fn reopen(&self, session: &str) -> Result<Recorder, SpoolError> {
         let path = self.path(session, JOURNAL);
         let lease = Lease::take(&self.inner.shelf, session)?;
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        let file = match self.disk().open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(SpoolError::Unknown(session.to_owned()));
@@ -402,11 +418,26 @@ impl Spool {
         };
         let Scan { recovered, place, marks } = scan(&file)?;
         if recovered.end.is_some() {
+            // Perhaps it could be written, and then not be told.
+            lease.finished();
             return Err(SpoolError::Finished(session.to_owned()));
         }
+        self.cut_off(session, &file, place.pos)?;
         let tail = Tail::reopen(file, place, marks, self.inner.options.min_free, lease)?;
         Ok(Recorder::new(session.to_owned(), tail, self.inner.orders.clone()))
     }
+}
+
+/// `path`, or with a number at its end if there is something of that name.
+fn free_name(path: &Path) -> PathBuf {
+    let name = path.as_os_str();
+    let numbered = (2..).map(|n: u32| {
+        let mut numbered = name.to_owned();
+        numbered.push(format!("-{n}"));
+        PathBuf::from(numbered)
+    });
+    let mut names = std::iter::once(path.to_owned()).chain(numbered);
+    names.find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| path.to_owned())
 }
 
 /// Sees that a session id can be a file name and an object's key.

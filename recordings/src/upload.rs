@@ -31,7 +31,7 @@ use crate::forms::Forms;
 use crate::ledger::{Ledger, LedgerError, RecordingState, Stored};
 use crate::seal::{SealError, Sealer, Sums, claims};
 use crate::spool::{Spool, SpoolError};
-use crate::store::{Keys, Store, StoreError};
+use crate::store::{Keys, Store, StoreError, pieces};
 
 /// Recordings uploaded at a time; the others wait for a turn.
 const PARALLEL: usize = 2;
@@ -83,7 +83,8 @@ impl UploadError {
         match self {
             Self::Pack(PackError::Journal(e)) => !matches!(e, crate::journal::JournalError::Io(_)),
             Self::Pack(PackError::Unfinished) => true,
-            Self::Spool(SpoolError::Unknown(_)) => true,
+            Self::Spool(SpoolError::Unknown(_)) | Self::Ended => true,
+            Self::Store(StoreError::Started(_) | StoreError::Key(_)) => true,
             _ => false,
         }
     }
@@ -138,20 +139,23 @@ impl Uploader {
     /// Tries until the recording is stored and known to be, or cannot ever be.
     async fn deliver(&self, session: String) {
         self.note(&session, &RecordingState::Spooled).await;
-        let mut stored = None;
+        let mut way = Way::default();
         let mut reason = None;
         for attempt in 1.. {
-            if let Err(error) = self.attempt(&session, attempt, reason, &mut stored).await {
+            if let Err(error) = self.attempt(&session, attempt, reason, &mut way).await {
                 if error.is_final() && self.fail(&session, &error).await {
                     return;
                 }
                 tracing::warn!(session, attempt, %error, "a recording could not be uploaded yet");
                 reason = Some(error.to_string());
-                self.note(&session, &RecordingState::Uploading { attempt, reason: reason.clone() }).await;
+                if !way.told {
+                    let state = RecordingState::Uploading { attempt, reason: reason.clone() };
+                    self.note(&session, &state).await;
+                }
                 tokio::time::sleep(delay(attempt, (self.options.chance)())).await;
             } else {
                 tracing::info!(session, attempt, "a recording is stored");
-                self.derive(&session, stored.as_ref()).await;
+                self.derive(&session, way.stored.as_ref()).await;
                 return;
             }
         }
@@ -171,20 +175,23 @@ impl Uploader {
         session: &str,
         attempt: u32,
         reason: Option<String>,
-        stored: &mut Option<RecordingState>,
+        way: &mut Way,
     ) -> Result<(), UploadError> {
         let Ok(_turn) = self.turns.acquire().await else {
             return Err(UploadError::Stopped);
         };
-        let done = match stored {
+        let done = match &mut way.stored {
             Some(done) => done,
-            None => {
+            none => {
                 self.note(session, &RecordingState::Uploading { attempt, reason }).await;
                 let put = self.put(session).await?;
-                stored.insert(RecordingState::Stored(Box::new(put)))
+                none.insert(RecordingState::Stored(Box::new(put)))
             }
         };
-        self.ledger.moved(session, done).await?;
+        if !way.told {
+            self.ledger.moved(session, done).await?;
+            way.told = true;
+        }
         self.blocking(session, Spool::discard).await
     }
 
@@ -198,6 +205,7 @@ impl Uploader {
             })
             .await?;
         let keys = Keys::new(&self.store.prefix, packer.facts(), compression)?;
+        self.store.sweep(keys.cast.as_ref()).await?;
         let packed = self.put_cast(&keys.cast, packer).await?;
         self.check(&keys.cast, packed.index.stored_len, &packed.sha256).await?;
         self.put_small(&keys.index, serde_json::to_vec(&packed.index)?.into()).await?;
@@ -232,17 +240,13 @@ impl Uploader {
 
     /// Reads an object back and compares.
     async fn check(&self, key: &Path, len: u64, sha256: &str) -> Result<(), UploadError> {
-        let mut parts = self.store.objects.get(key).await?.into_stream();
-        let (mut hash, mut have) = (Sha256::new(), 0);
+        let differs = || UploadError::Differs { key: key.clone() };
+        let mut parts = pieces(Arc::clone(&self.store.objects), key.clone(), len);
+        let mut hash = Sha256::new();
         while let Some(part) = parts.try_next().await? {
-            hash.update(&part);
-            have += part.len() as u64;
+            hash.update(&part.ok_or_else(differs)?);
         }
-        if have == len && hex::encode(hash.finalize()) == sha256 {
-            Ok(())
-        } else {
-            Err(UploadError::Differs { key: key.clone() })
-        }
+        if hex::encode(hash.finalize()) == sha256 { Ok(()) } else { Err(differs()) }
     }
 
     /// The seal; of an earlier try if there was one, since its hash may already be known elsewhere.
@@ -308,6 +312,14 @@ impl Uploader {
         let done = tokio::task::spawn_blocking(move || work(&spool, &session)).await;
         Ok(done.map_err(|_| UploadError::Stopped)??)
     }
+}
+
+/// How far a recording has come; what is done of it is not done again.
+#[derive(Default)]
+struct Way {
+    stored: Option<RecordingState>,
+    /// Whether the ledger knows: then all that is left is to remove the journal.
+    told: bool,
 }
 
 type Packing = Packer<BufReader<File>>;

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read};
 
 use serde_json::Value;
 
-use crate::chunks::Index;
+use crate::chunks::{Index, digest};
 use crate::journal::Facts;
 use crate::seal::{Chain, Claims};
 
@@ -298,7 +298,7 @@ fn disagreements(index: &Index, claims: &Claims) -> Vec<&'static str> {
 fn broken_link(index: &Index, root: &Facts) -> Option<u64> {
     let mut chain = Chain::new(root).ok()?;
     let broken = index.chunks.iter().position(|chunk| {
-        let Some(sha256) = walk::digest(&chunk.sha256) else { return true };
+        let Some(sha256) = digest(&chunk.sha256) else { return true };
         chain.push(sha256);
         chain.head() != chunk.chain
     });

@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::time::Duration;
 
-use rustix::fs::FallocateFlags;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::disk::{Disk, write_all};
 use crate::journal::{Cursor, End, Event, Exit, Framed, Kind};
 use crate::live::{Head, Marks, Place, Standing, Tape};
 use crate::recorder::RecorderError;
@@ -24,8 +24,6 @@ const GROUP: usize = 256;
 const RESERVE: u64 = 64 << 10;
 const MAX_STEP: u64 = 4 << 20;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// `IOV_MAX` on every system we run on.
-const MAX_SLICES: usize = 1024;
 
 /// What the writer is asked for.
 pub(crate) enum Order {
@@ -55,6 +53,7 @@ struct Done {
 /// An open journal file.
 pub(crate) struct Target {
     file: Arc<File>,
+    disk: Arc<dyn Disk>,
     /// Set when a write or sync failed: what the disk holds is then unknown, and nothing more is promised.
     broken: AtomicBool,
 }
@@ -72,7 +71,7 @@ pub(crate) struct Tail {
 
 impl Target {
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.disk.sync(&self.file).inspect_err(|_| self.broken.store(true, Ordering::Release))
     }
 }
 
@@ -84,7 +83,7 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Takes over `file` again, cutting off what is not whole: what lies beyond `place`.
+    /// Takes over `file` again, which ends at `place`.
     pub(crate) fn reopen(
         mut file: File,
         place: Place,
@@ -92,10 +91,6 @@ impl Tail {
         min_free: u64,
         lease: Lease,
     ) -> Result<Self, RecorderError> {
-        // Not without need: cutting also gives back the reserve that a crash left allocated behind the end.
-        if file.metadata()?.len() > place.pos {
-            file.set_len(place.pos)?;
-        }
         file.seek(SeekFrom::Start(place.pos))?;
         // No new reserve yet: on a full disk a journal must still be sealed as it stands.
         Ok(Self::over(file, place, marks, min_free, lease))
@@ -104,7 +99,7 @@ impl Tail {
     fn over(file: File, place: Place, marks: Marks, min_free: u64, lease: Lease) -> Self {
         let file = Arc::new(file);
         let head = Head::new(Arc::clone(&file), place, marks);
-        let target = Arc::new(Target { file, broken: AtomicBool::new(false) });
+        let target = Arc::new(Target { file, disk: lease.disk(), broken: AtomicBool::new(false) });
         Self { target, place, allocated: 0, min_free, lease, head }
     }
 
@@ -165,7 +160,10 @@ impl Tail {
         self.write(&frames)?;
         place.pos += frames.iter().map(Framed::len).sum::<u64>();
         self.place = place;
-        self.target.file.set_len(place.pos)?;
+        if let Err(error) = self.target.disk.cut(&self.target.file, place.pos) {
+            // Nothing is read beyond the end; all that is lost is the space, and that only until the upload.
+            tracing::warn!(%error, "the reserve of a finished journal could not be given back");
+        }
         Ok(Done { place, standing: Standing::Ended(end, exit) })
     }
 
@@ -175,7 +173,7 @@ impl Tail {
             slices.push(IoSlice::new(&frame.head));
             slices.push(IoSlice::new(&frame.payload));
         }
-        write_all(&self.target.file, &mut slices).map_err(|e| {
+        write_all(&*self.target.disk, &self.target.file, &mut slices).map_err(|e| {
             // The next write, the end, goes over whatever part of this one is there.
             if (&*self.target.file).seek(SeekFrom::Start(self.place.pos)).is_err() {
                 self.target.broken.store(true, Ordering::Release);
@@ -190,48 +188,24 @@ impl Tail {
         if want <= self.allocated {
             return Ok(());
         }
-        let free = free_space(&self.target.file)?;
+        let Target { file, disk, .. } = &*self.target;
+        let free = disk.free(file)?;
         if free < self.min_free {
             return Err(RecorderError::NoSpace { free, min_free: self.min_free });
         }
         let ahead = want + (self.place.pos / 2).clamp(RESERVE, MAX_STEP);
-        match rustix::fs::fallocate(
-            &self.target.file,
-            FallocateFlags::KEEP_SIZE,
-            self.place.pos,
-            ahead - self.place.pos,
-        ) {
+        match disk.reserve(file, self.place.pos, ahead - self.place.pos) {
             Ok(()) => (),
-            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
+            Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 return Err(RecorderError::NoSpace { free, min_free: self.min_free });
             }
             // Some file systems cannot reserve: there min_free is all the reserve there is.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => (),
-            Err(e) => return Err(RecorderError::Io(e.into())),
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => (),
+            Err(e) => return Err(RecorderError::Io(e)),
         }
         self.allocated = ahead;
         Ok(())
     }
-}
-
-/// Bytes that an unprivileged process may still write to the file system of `file`.
-fn free_space(file: &File) -> io::Result<u64> {
-    let stat = rustix::fs::fstatvfs(file)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        let some = slices.len().min(MAX_SLICES);
-        match file.write_vectored(&slices[..some]) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => IoSlice::advance_slices(&mut slices, n),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 /// Files written to and not yet synced, by address (each is kept alive here).
@@ -249,8 +223,7 @@ impl Dirty {
     fn sync(&self) {
         let files = std::mem::take(&mut *self.files.lock().unwrap_or_else(PoisonError::into_inner));
         for target in files.into_values() {
-            if let Err(error) = target.file.sync_data() {
-                target.broken.store(true, Ordering::Release);
+            if let Err(error) = target.sync() {
                 tracing::error!(%error, "a journal could not be synced; its session will end");
             }
         }
@@ -330,8 +303,7 @@ fn write_group(group: &mut Vec<Task>) {
         answers.push((tail, target, result, reply));
     }
     for (target, failed) in &mut touched {
-        if let Err(e) = target.file.sync_data() {
-            target.broken.store(true, Ordering::Release);
+        if let Err(e) = target.sync() {
             *failed = Some(e.raw_os_error().unwrap_or_default());
         }
     }

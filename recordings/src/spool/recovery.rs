@@ -1,14 +1,13 @@
 //! What a crash left in the spool: every journal is found, cut to its last whole record, or set aside.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{JOURNAL, Lease, Spool, SpoolError, io_at};
-use crate::journal::{Cursor, End, Entry, Exit, Header, JournalError, Kind, MAX_RECORD, Reader};
+use super::{JOURNAL, Lease, Spool, SpoolError, free_name, io_at};
+use crate::journal::{Cursor, End, Entry, Exit, Header, JournalError, Kind, Reader, is_torn};
 use crate::live::{Marks, Place};
 
 /// A journal found at start.
@@ -30,7 +29,7 @@ pub struct Recovered {
     pub cut: u64,
 }
 
-/// A file that is no journal (any more), kept beside under another name.
+/// A file that is no journal (any more), kept beside under another name; or one that cannot be read now, and stays.
 #[derive(Clone, Debug)]
 pub struct Aside {
     /// The session its name speaks of.
@@ -65,7 +64,10 @@ impl Spool {
             }
         }
         for orphan in seals.difference(&sessions) {
-            self.discard(orphan)?;
+            // What it belonged to is in the store.
+            if let Err(error) = self.discard(orphan) {
+                tracing::warn!(session = orphan, %error, "a seal that is left over stays");
+            }
         }
         let mut recovery = Recovery::default();
         for session in sessions {
@@ -85,52 +87,66 @@ impl Spool {
                 }
                 recovery.found.push(recovered);
             }
-            Err(error) => recovery.aside.push(self.leave(session, &error.to_string())),
+            Err(error) => recovery.aside.push(self.leave(session, &error)),
         }
     }
 
-    /// Sets aside what cannot be read; where even that fails it stays, and the start goes on.
-    fn leave(&self, session: &str, reason: &str) -> Aside {
-        self.set_aside(session, reason).unwrap_or_else(|error| {
-            tracing::error!(session, reason, %error, "a journal can be neither read nor set aside");
-            Aside {
-                session: session.to_owned(),
-                path: self.path(session, JOURNAL),
-                reason: reason.to_owned(),
+    /// Sets aside what is no journal. What cannot be read or moved now stays: the next start may find it well.
+    fn leave(&self, session: &str, error: &JournalError) -> Aside {
+        let reason = error.to_string();
+        if !is_passing(error) {
+            match self.set_aside(session, &reason) {
+                Ok(aside) => return aside,
+                Err(error) => tracing::error!(session, %error, "a journal could not be set aside"),
             }
-        })
+        }
+        tracing::error!(session, reason, "a journal cannot be read now; it stays where it is");
+        Aside { session: session.to_owned(), path: self.path(session, JOURNAL), reason }
     }
 
     fn cut(&self, session: &str) -> Result<Recovered, JournalError> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(session, JOURNAL))?;
+        let file = self.disk().open(&self.path(session, JOURNAL))?;
         let Scan { mut recovered, place, .. } = scan(&file)?;
-        let whole = place.pos;
         if recovered.header.facts.session != session {
-            return Err(JournalError::NoStart);
+            return Err(JournalError::Foreign(recovered.header.facts.session));
         }
-        recovered.cut = file.metadata()?.len().saturating_sub(whole);
-        if recovered.cut > 0 {
-            tracing::warn!(session, bytes = recovered.cut, "a torn record was cut off a journal");
-            if recovered.cut > MAX_RECORD {
-                self.keep_tail(session, &file, whole)?;
-            }
-            file.set_len(whole)?;
-            file.sync_all()?;
-        }
+        recovered.cut = self.cut_off(session, &file, place.pos)?;
         Ok(recovered)
     }
 
-    /// More than one record is about to go: that is no torn write but damage, and a person may want to look at it.
-    fn keep_tail(&self, session: &str, mut file: &File, from: u64) -> Result<(), JournalError> {
-        let tail = self.path(session, &format!("{JOURNAL}.bad-tail"));
-        tracing::error!(session, path = %tail.display(), "a journal is damaged in the middle; its rest is kept");
-        file.seek(SeekFrom::Start(from))?;
-        io::copy(
-            &mut file,
-            &mut OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(tail)?,
-        )?;
-        Ok(())
+    /// Cuts off what lies beyond the last whole record; says how much. What is no torn write is kept.
+    pub(super) fn cut_off(&self, session: &str, mut file: &File, whole: u64) -> Result<u64, JournalError> {
+        let len = file.metadata()?.len().saturating_sub(whole);
+        if len > 0 {
+            tracing::warn!(session, bytes = len, "a torn record was cut off a journal");
+            file.seek(SeekFrom::Start(whole))?;
+            if !is_torn(file, len)? {
+                self.keep_tail(session, file, whole)?;
+            }
+            self.disk().cut(file, whole)?;
+            self.disk().sync(file)?;
+        }
+        Ok(len)
     }
+
+    /// Records are about to go that were whole once: that is damage, and a person may want to look at it.
+    fn keep_tail(&self, session: &str, mut file: &File, from: u64) -> Result<(), JournalError> {
+        let path = free_name(&self.path(session, &format!("{JOURNAL}.bad-tail")));
+        tracing::error!(session, path = %path.display(), "a journal is damaged in the middle; its rest is kept");
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = self.disk().create(&path)?;
+        let kept = io::copy(&mut file, &mut tail).and_then(|_| self.disk().sync(&tail));
+        if kept.is_err() {
+            // It is all in the journal still.
+            let _ = self.remove(&path);
+        }
+        Ok(kept?)
+    }
+}
+
+/// Whether the disk, and not what lies on it, is at fault.
+fn is_passing(error: &JournalError) -> bool {
+    matches!(error, JournalError::Io(e) if e.kind() != io::ErrorKind::InvalidInput)
 }
 
 pub(super) struct Scan {

@@ -5,7 +5,6 @@ use std::io::{self, BufRead, Read};
 use sha2::{Digest, Sha256};
 use zstd::bulk::Decompressor;
 use zstd::stream::read::Decoder;
-use zstd::zstd_safe;
 
 use super::Form;
 use crate::chunks::{Chunk, Index, MAX_CHUNK};
@@ -103,7 +102,7 @@ pub(super) fn by_index(
     let mut stored_at = 0;
     for (n, chunk) in (0..).zip(&index.chunks) {
         let begins = chunk.n == n && chunk.at == stored_at && chunk.plain_at == walk.plain;
-        if !begins || !is_plausible(chunk) {
+        if !begins || !chunk.is_plausible() {
             // An entry that fits the one after it was misplaced by the one before it.
             let before = n.checked_sub(1).filter(|_| chunk.n == n && !begins && ends(index, chunk));
             return Ok(walk.stopped(Stop::Entry(before.unwrap_or(n))));
@@ -176,18 +175,6 @@ pub(super) fn uncut(mut cast: impl BufRead, sealed: u64) -> io::Result<Walk> {
     walk.plain = io::copy(&mut cast.take(sealed.saturating_add(1)), &mut io::sink())?;
     let stop = if walk.plain > sealed { Stop::Surplus } else { Stop::End };
     Ok(walk.stopped(stop))
-}
-
-/// The 32 bytes that a hash in lower-case hex stands for.
-pub(super) fn digest(hex: &str) -> Option<[u8; 32]> {
-    let bytes = hex::decode(hex).ok()?.try_into().ok()?;
-    (hex::encode(bytes) == hex).then_some(bytes)
-}
-
-/// Whether an entry is one that a recorder could have written, so that nobody allocates by its word.
-fn is_plausible(chunk: &Chunk) -> bool {
-    let most = zstd_safe::compress_bound(MAX_CHUNK as usize) as u64;
-    (1..=MAX_CHUNK).contains(&chunk.plain_len) && (1..=most).contains(&chunk.len)
 }
 
 /// Whether an entry ends where the next one begins, or the last one the whole.

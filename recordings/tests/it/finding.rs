@@ -7,7 +7,8 @@ use futures_util::TryStreamExt;
 use recordings::{Compression, Durability, Library, PlaybackError, Spool, SpoolOptions, Stored};
 use serde_json::Value;
 
-use crate::world::{Book, Fault, Flaky, World, eventually, header, ms, record, say, upload_until, uploader};
+use crate::flaky::{Call, Fault, Flaky};
+use crate::world::{Book, World, eventually, header, ms, record, say, upload_until, uploader};
 
 const STEM: &str = "2026/11/23/s1";
 
@@ -132,7 +133,7 @@ async fn a_store_that_fails_at_any_call_costs_an_error_and_never_a_wrong_form() 
     for fault in [Fault::Fail, Fault::DoThenFail, Fault::Alter] {
         for at in 0.. {
             library.forget_derived(&stored).await.unwrap();
-            let (store, left) = Flaky::wrap(&world.store(), fault, at);
+            let (store, left) = Flaky::wrap(&world.store(), Call::Any, fault, at);
             let flaky = Library::new(store, other_spool(&world, &format!("{fault:?}-{at}")));
             let _ = flaky.segments(&stored).await;
             let again = library.segments(&stored).await.unwrap().bytes().await.unwrap();

@@ -1,9 +1,16 @@
 //! Recordings from the outside: spool, upload and playback over real files.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bucket;
+mod crash;
+mod faults;
 mod finding;
+mod flaky;
+mod forged;
+mod kept;
 mod live;
 mod playback;
+mod s3;
 mod spool;
 mod upload;
 mod verify;

@@ -101,5 +101,5 @@ async fn what_is_not_there_is_missing_and_what_is_altered_is_named() {
     let damaged = cast.read(0..cast.plain_len).try_collect::<Vec<_>>().await.err().unwrap();
     assert!(matches!(damaged, PlaybackError::Damaged(n) if n + 1 == stored.chunks), "{damaged}");
     std::fs::remove_file(world.store_dir().join("2026/11/23/s1.index.json")).unwrap();
-    assert!(matches!(library.cast("s1", Some(&stored)).await, Err(PlaybackError::Missing)));
+    assert!(matches!(library.cast("s1", Some(&stored)).await, Err(PlaybackError::Absent("index"))));
 }

@@ -8,17 +8,11 @@ use recordings::seal::Chain;
 use recordings::{Compression, Event, Index, Kind, RecordingState, Store};
 use sha2::{Digest, Sha256};
 
-use crate::world::{
-    Book, Fault, Flaky, World, claims, eventually, header, ms, record, say, upload_until, uploader,
-};
+use crate::flaky::{Call, Fault, Flaky};
+use crate::world::{Book, World, claims, eventually, header, ms, record, say, upload_until, uploader};
 
 fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
-}
-
-/// Waits until nothing is left in the spool.
-async fn spool_is_empty(world: &World) {
-    eventually(|| world.spooled_files().is_empty().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +22,7 @@ async fn a_finished_recording_is_stored_described_and_leaves_the_spool() {
     record(&spool, "s1", 2000).await;
     let stored = upload_until(uploader(&spool, world.store(), &book, Compression::Zstd), async {
         let stored = book.stored("s1").await;
-        spool_is_empty(&world).await;
+        world.spool_is_empty().await;
         stored
     })
     .await;
@@ -68,7 +62,7 @@ async fn states_are_told_in_order_with_the_reason_of_a_failure() {
     let world = World::new();
     let (spool, book) = (world.spool(), Arc::new(Book::default()));
     record(&spool, "s1", 3).await;
-    let (store, _) = Flaky::wrap(&world.store(), Fault::Fail, 0);
+    let (store, _) = Flaky::wrap(&world.store(), Call::Any, Fault::Fail, 0);
     upload_until(uploader(&spool, store, &book, Compression::None), book.stored("s1")).await;
     let states = book.states("s1");
     let RecordingState::Uploading { attempt: 1, reason: Some(reason) } = &states[2] else {
@@ -81,96 +75,6 @@ async fn states_are_told_in_order_with_the_reason_of_a_failure() {
     assert!(matches!(states[4], RecordingState::Stored(_)));
 }
 
-/// Stores a recording while the `n`-th call goes wrong, for every `n` there is; and compares with an undisturbed one.
-async fn survives(fault: Fault, compression: Compression, lines: u64, width: usize) {
-    let spoken = |world: &World| {
-        let spool = world.spool();
-        async move {
-            let mut recorder = spool.start(header("s1")).await.unwrap();
-            for n in 0..lines {
-                let bytes: Vec<u8> = (0..width).map(|i| b'a' + ((i as u64 * n) % 23) as u8).collect();
-                say(&mut recorder, ms(n), &bytes).await;
-            }
-            recorder.finish(ms(lines), "exit", None).await.unwrap();
-            spool
-        }
-    };
-    let calm = World::new();
-    let (spool, book) = (spoken(&calm).await, Arc::new(Book::default()));
-    let wanted = upload_until(uploader(&spool, calm.store(), &book, compression), book.stored("s1")).await;
-    for n in 0.. {
-        let world = World::new();
-        let mut spool = spoken(&world).await;
-        let (store, left) = Flaky::wrap(&world.store(), fault, n);
-        let mut book = Arc::new(Book::default());
-        let mut run = uploader(&spool, store, &book, compression);
-        if fault == Fault::Hang {
-            let stuck = eventually(|| (left.load(Ordering::SeqCst) == 0).then_some(()));
-            let done = async {
-                book.stored("s1").await;
-                spool_is_empty(&world).await;
-            };
-            upload_until(run, async {
-                tokio::select! { () = stuck => (), () = done => () }
-            })
-            .await;
-            // The process dies here; the next one finds what it left.
-            drop(spool);
-            spool = world.spool();
-            let told = book.states("s1").iter().any(|state| matches!(state, RecordingState::Stored(_)));
-            book = Arc::new(Book::default());
-            if spool.recover().await.unwrap().found.is_empty() {
-                // What hangs now is only what is derived.
-                assert!(told, "the journal was gone before the recording was stored");
-                return;
-            }
-            run = uploader(&spool, world.store(), &book, compression);
-        }
-        let stored = upload_until(run, async {
-            let stored = book.stored("s1").await;
-            spool_is_empty(&world).await;
-            stored
-        })
-        .await;
-        assert_eq!(stored, wanted, "{fault:?} at call {n}");
-        assert_eq!(hash(&world.stored_file(&stored.key)), stored.sha256);
-        assert_eq!(
-            world.stored_file("2026/11/23/s1.index.json"),
-            calm.stored_file("2026/11/23/s1.index.json")
-        );
-        assert_eq!(hash(&world.stored_file("2026/11/23/s1.seal")), stored.seal_sha256);
-        if left.load(Ordering::SeqCst) > 0 {
-            assert!(n >= 3, "only {n} calls");
-            return;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failure_of_any_call_is_survived() {
-    survives(Fault::Fail, Compression::Zstd, 50, 80).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_worked_but_said_it_failed_is_survived() {
-    survives(Fault::DoThenFail, Compression::None, 50, 80).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_object_altered_on_its_way_is_noticed_and_stored_again() {
-    survives(Fault::Alter, Compression::Zstd, 50, 80).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_during_any_call_is_survived() {
-    survives(Fault::Hang, Compression::Zstd, 50, 80).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_in_parts_survives_the_failure_of_any_call() {
-    survives(Fault::Fail, Compression::None, 285, 30_000).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_that_is_away_holds_the_journal_back() {
     let world = World::new();
@@ -179,7 +83,7 @@ async fn a_ledger_that_is_away_holds_the_journal_back() {
     record(&spool, "s1", 3).await;
     let stored = upload_until(uploader(&spool, world.store(), &book, Compression::Zstd), async {
         let stored = book.stored("s1").await;
-        spool_is_empty(&world).await;
+        world.spool_is_empty().await;
         stored
     })
     .await;
@@ -193,7 +97,7 @@ async fn a_seal_once_made_stays_the_same() {
     record(&spool, "s1", 3).await;
     let journal = std::fs::read(world.spool_dir().join("s1.journal")).unwrap();
     // Calls: put and get of the cast, of the index, then the seal's put.
-    let (store, left) = Flaky::wrap(&world.store(), Fault::Hang, 4);
+    let (store, left) = Flaky::wrap(&world.store(), Call::Any, Fault::Hang, 4);
     upload_until(
         uploader(&spool, store, &book, Compression::Zstd),
         eventually(|| (left.load(Ordering::SeqCst) == 0).then_some(())),
@@ -209,7 +113,7 @@ async fn a_seal_once_made_stays_the_same() {
         spool.clone(),
         world.store(),
         Arc::clone(&book) as Arc<dyn recordings::Ledger>,
-        Arc::new(crate::world::Notary),
+        Arc::new(crate::kept::Notary("rec-1")),
         late,
     );
     let stored = upload_until(again, book.stored("s1")).await;
@@ -252,7 +156,7 @@ async fn recordings_that_finish_later_wake_the_uploader() {
             record(&spool, &session, 2).await;
             book.stored(&session).await;
         }
-        spool_is_empty(&world).await;
+        world.spool_is_empty().await;
     })
     .await;
 }

@@ -1,7 +1,5 @@
 //! Fixtures: a spool in a folder of its own, a store that can fail, a ledger one can wait for.
 
-use std::fmt;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,20 +9,16 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
-use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
-};
 use recordings::{
-    Compression, Durability, Event, Facts, Header, Kind, Ledger, LedgerError, Recorder, RecordingState,
-    SealError, Sealer, Spool, SpoolOptions, Store, Stored, UploadOptions, Uploader, open_store,
+    Compression, Disk, Durability, Event, Facts, Header, Kind, Ledger, LedgerError, Recorder, RecordingState,
+    Spool, SpoolOptions, Store, Stored, UploadOptions, Uploader, open_store,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::kept::Notary;
 
 /// Nothing here takes that long; it is only there to end a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +44,11 @@ impl World {
         Spool::open(SpoolOptions { dir: self.spool_dir(), min_free: 0, durability }).unwrap()
     }
 
+    pub(crate) fn spool_on(&self, durability: Durability, disk: Arc<dyn Disk>) -> Spool {
+        let options = SpoolOptions { dir: self.spool_dir(), min_free: 0, durability };
+        Spool::open_on(options, disk).unwrap()
+    }
+
     pub(crate) fn store_dir(&self) -> PathBuf {
         self.folder.path().join("store")
     }
@@ -60,6 +59,34 @@ impl World {
 
     pub(crate) fn stored_file(&self, key: &str) -> Vec<u8> {
         std::fs::read(self.store_dir().join(key)).unwrap()
+    }
+
+    /// Waits until nothing is left in the spool.
+    pub(crate) async fn spool_is_empty(&self) {
+        eventually(|| self.spooled_files().is_empty().then_some(())).await;
+    }
+
+    /// Everything in the store, by key, but what is derived.
+    pub(crate) fn stored_keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut folders = vec![self.store_dir()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    let path = entry.path();
+                    keys.push(path.strip_prefix(self.store_dir()).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        let derived = |key: &String| {
+            key.ends_with(".json.zst")
+                || key.rsplit_once('#').is_some_and(|(key, _)| key.ends_with(".json.zst"))
+        };
+        keys.retain(|key| !derived(key));
+        keys.sort();
+        keys
     }
 
     pub(crate) fn spooled_files(&self) -> Vec<String> {
@@ -114,7 +141,13 @@ pub(crate) fn uploader(
     compression: Compression,
 ) -> Uploader {
     let options = UploadOptions { compression, now: || 1_795_480_000, chance: || 0.0 };
-    Uploader::new(spool.clone(), store, Arc::clone(ledger) as Arc<dyn Ledger>, Arc::new(Notary), options)
+    Uploader::new(
+        spool.clone(),
+        store,
+        Arc::clone(ledger) as Arc<dyn Ledger>,
+        Arc::new(Notary("rec-1")),
+        options,
+    )
 }
 
 /// Runs an uploader until `until` is done.
@@ -144,6 +177,8 @@ pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
 /// A ledger that keeps everything it was told, and can refuse.
 #[derive(Default)]
 pub(crate) struct Book {
+    /// Where each journal must still be when its recording is said to be stored.
+    spool: Option<PathBuf>,
     lines: Mutex<Vec<(String, RecordingState)>>,
     written: Notify,
     pub(crate) refusals: AtomicUsize,
@@ -156,6 +191,9 @@ impl Ledger for Book {
         if refuse.is_ok() {
             return Err(LedgerError("the database is away".into()));
         }
+        if let (Some(spool), RecordingState::Stored(_)) = (&self.spool, state) {
+            assert!(spool.join(format!("{session}.journal")).exists(), "the journal went first");
+        }
         self.lines.lock().unwrap().push((session.into(), state.clone()));
         self.written.notify_one();
         Ok(())
@@ -163,6 +201,11 @@ impl Ledger for Book {
 }
 
 impl Book {
+    /// One that sees each recording stored before its journal goes.
+    pub(crate) fn strict(spool: PathBuf) -> Self {
+        Self { spool: Some(spool), ..Self::default() }
+    }
+
     pub(crate) fn states(&self, session: &str) -> Vec<RecordingState> {
         let lines = self.lines.lock().unwrap();
         lines.iter().filter(|(of, _)| of == session).map(|(_, state)| state.clone()).collect()
@@ -181,6 +224,22 @@ impl Book {
         }
     }
 
+    /// Sees that the states came in the order they should, and `Stored` once.
+    pub(crate) fn is_in_order(&self, session: &str) {
+        let states = self.states(session);
+        assert_eq!(
+            states[..2],
+            [RecordingState::Spooled, RecordingState::Uploading { attempt: 1, reason: None }]
+        );
+        let mut tries = 1;
+        for state in &states[2..states.len() - 1] {
+            let RecordingState::Uploading { attempt, reason: Some(_) } = state else { panic!("{states:?}") };
+            assert!((tries..=tries + 1).contains(attempt), "{states:?}");
+            tries = *attempt;
+        }
+        assert!(matches!(states.last(), Some(RecordingState::Stored(_))), "{states:?}");
+    }
+
     pub(crate) async fn stored(&self, session: &str) -> Stored {
         match self.state(session, |state| matches!(state, RecordingState::Stored(_))).await {
             RecordingState::Stored(stored) => *stored,
@@ -189,149 +248,7 @@ impl Book {
     }
 }
 
-/// Signs nothing, but in the right form.
-pub(crate) struct Notary;
-
-impl Sealer for Notary {
-    fn seal(&self, claims: &Value) -> Result<String, SealError> {
-        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        Ok(format!("{}.{}.{}", part(b"{}"), part(claims.to_string().as_bytes()), part(b"signed")))
-    }
-
-    fn issuer(&self) -> &str {
-        "https://bastion.example"
-    }
-}
-
 pub(crate) fn claims(seal: &[u8]) -> Value {
     let text = std::str::from_utf8(seal).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text.split('.').nth(1).unwrap()).unwrap()).unwrap()
-}
-
-/// What a [`Flaky`] store does at the call it was told.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Fault {
-    /// Fails.
-    Fail,
-    /// Does it, and then says it failed.
-    DoThenFail,
-    /// Never answers.
-    Hang,
-    /// Stores something else (a put), or fails.
-    Alter,
-}
-
-/// A store whose `n`-th call goes wrong.
-#[derive(Clone, Debug)]
-pub(crate) struct Flaky {
-    inner: Arc<dyn ObjectStore>,
-    fault: Fault,
-    left: Arc<AtomicUsize>,
-}
-
-impl Flaky {
-    pub(crate) fn wrap(store: &Store, fault: Fault, at: usize) -> (Store, Arc<AtomicUsize>) {
-        let left = Arc::new(AtomicUsize::new(at + 1));
-        let flaky = Self { inner: Arc::clone(&store.objects), fault, left: Arc::clone(&left) };
-        (Store::new(Arc::new(flaky), store.prefix.clone()), left)
-    }
-
-    fn due(&self) -> bool {
-        let before = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-        before == Ok(1)
-    }
-
-    async fn call<T>(&self, doing: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.due().then_some(self.fault) {
-            None => doing.await,
-            Some(Fault::Fail | Fault::Alter) => Err(broken()),
-            Some(Fault::DoThenFail) => doing.await.and_then(|_| Err(broken())),
-            Some(Fault::Hang) => std::future::pending().await,
-        }
-    }
-
-    fn altered(&self, payload: PutPayload) -> ControlFlow<PutPayload, PutPayload> {
-        if self.fault == Fault::Alter && self.due() {
-            let mut bytes: Vec<u8> = payload.iter().flatten().copied().collect();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            return ControlFlow::Break(bytes.into());
-        }
-        ControlFlow::Continue(payload)
-    }
-}
-
-fn broken() -> object_store::Error {
-    object_store::Error::Generic { store: "flaky", source: "out of order".into() }
-}
-
-impl fmt::Display for Flaky {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Flaky({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Flaky {
-    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        match self.altered(payload) {
-            ControlFlow::Break(other) => self.inner.put_opts(at, other, options).await,
-            ControlFlow::Continue(payload) if self.fault == Fault::Alter => {
-                self.inner.put_opts(at, payload, options).await
-            }
-            ControlFlow::Continue(payload) => self.call(self.inner.put_opts(at, payload, options)).await,
-        }
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        at: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        let upload = self.call(self.inner.put_multipart_opts(at, options)).await?;
-        Ok(Box::new(FlakyUpload { inner: upload, store: self.clone() }))
-    }
-
-    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
-        self.call(self.inner.get_opts(at, options)).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
-
-#[derive(Debug)]
-struct FlakyUpload {
-    inner: Box<dyn MultipartUpload>,
-    store: Flaky,
-}
-
-#[async_trait]
-impl MultipartUpload for FlakyUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (store, part) = (self.store.clone(), self.inner.put_part(data));
-        Box::pin(async move { store.call(part).await })
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        let store = self.store.clone();
-        store.call(self.inner.complete()).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
-    }
 }
