@@ -56,14 +56,14 @@ protocol's description only: `GET /tty/ws` (a browser's terminal) and `GET /agen
 type Parts = (
     (people::People, users::Users, tokens::Tokens, audit::Audit),
     (registrations::Registrations, heartbeat::Heartbeats, assets::Assets, authorize::Authorize),
-    (sessions::Sessions, recordings::Recordings, policies::Policies),
+    (sessions::Sessions, recordings::Parts, policies::Policies),
 );
 
 fn service() -> OpenApiService<Parts, ()> {
     let parts = (
         (people::People, users::Users, tokens::Tokens, audit::Audit),
         (registrations::Registrations, heartbeat::Heartbeats, assets::Assets, authorize::Authorize),
-        (sessions::Sessions, recordings::Recordings, policies::Policies),
+        (sessions::Sessions, recordings::parts(), policies::Policies),
     );
     OpenApiService::new(parts, "Castellan", env!("CARGO_PKG_VERSION")).description(ABOUT).server("/api/v1")
 }

@@ -26,6 +26,7 @@ pub mod operator;
 mod pages;
 mod passwords;
 mod routes;
+pub mod seals;
 mod session;
 mod signing;
 mod sockets;

@@ -6,16 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use openapi::ticket::{self, Jwk, KeyList, RECORDING_KID, TicketError};
-use recordings::verify::{
-    Beside, Finding, Form, INDEX_MAX, Opened, SEAL_MAX, SealFault, SealKeys, Standing, Verdict, verify,
-};
+use bastion::seals::RecordingKeys;
+use openapi::ticket::KeyList;
+use recordings::verify::{Beside, Finding, Form, INDEX_MAX, SEAL_MAX, Standing, Verdict, verify};
 use serde_json::{Value, json};
 
-/// The type of a seal.
-const SEAL_TYP: &str = "castellan-seal+jwt";
 /// The longest list of keys that is looked at, in bytes.
 const KEYS_MAX: u64 = 1 << 20;
 /// Usage or input and output: nothing was judged.
@@ -104,11 +99,11 @@ impl Verify {
         if self.files.len() > 1 && (self.index.is_some() || self.seal.is_some()) {
             bail!("--index and --seal belong to one FILE: verify such files one at a time");
         }
-        let keys = Keys::load(&self.keys)?;
+        let keys = load(&self.keys)?;
         let mut worst = 0;
         for file in &self.files {
             let judged = self.judge(file, &keys);
-            let code = judged.as_ref().map_or(NOT_JUDGED, |verdict| code_of(verdict.standing()));
+            let code = judged.as_ref().map_or(NOT_JUDGED, |verdict| verdict.standing().exit());
             if self.json {
                 writeln!(io::stdout(), "{}", as_json(file, &judged, code))?;
             } else {
@@ -119,7 +114,7 @@ impl Verify {
         Ok(worst)
     }
 
-    fn judge(&self, file: &Path, keys: &Keys) -> Result<Verdict> {
+    fn judge(&self, file: &Path, keys: &RecordingKeys) -> Result<Verdict> {
         let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let stem = stem(&name);
         let index = beside(file, self.index.as_deref(), &format!("{stem}.index.json"), INDEX_MAX)?;
@@ -162,55 +157,15 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bastion's recording keys.
-struct Keys(Vec<Jwk>);
-
-impl Keys {
-    fn load(path: &Path) -> Result<Self> {
-        let said = || format!("--keys {}", path.display());
-        let bytes = read(path, KEYS_MAX).with_context(said)?;
-        ensure!(bytes.len() as u64 <= KEYS_MAX, "{}: longer than {KEYS_MAX} bytes", said());
-        let list: KeyList = serde_json::from_slice(&bytes).map_err(|error| {
-            anyhow::anyhow!("{}: no list of keys as served at /.well-known/jwks.json: {error}", said())
-        })?;
-        let keys: Vec<Jwk> = list.keys.into_iter().filter(|key| key.kid.starts_with(RECORDING_KID)).collect();
-        if keys.is_empty() {
-            bail!("{}: no recording key in it (kid rec-…); fetch /.well-known/jwks.json anew", said());
-        }
-        if let Some(bad) = keys.iter().find(|key| !is_ed25519(key)) {
-            bail!("{}: {} is no Ed25519 key; fetch /.well-known/jwks.json anew", said(), bad.kid);
-        }
-        Ok(Self(keys))
-    }
-}
-
-fn is_ed25519(key: &Jwk) -> bool {
-    let raw = URL_SAFE_NO_PAD.decode(&key.x).is_ok_and(|raw| raw.len() == 32);
-    raw && key.kty == "OKP" && key.crv == "Ed25519" && key.alg == "EdDSA"
-}
-
-impl SealKeys for Keys {
-    fn open(&self, seal: &str) -> Result<Opened, SealFault> {
-        let refused = |error: TicketError| SealFault::Refused(error.to_string());
-        let kid = ticket::kid_of(seal).ok_or(refused(TicketError::Malformed))?;
-        if !kid.starts_with(RECORDING_KID) {
-            return Err(SealFault::Refused(format!("its key {kid} is none for recordings")));
-        }
-        match ticket::verify::<Value>(seal, SEAL_TYP, &self.0) {
-            Ok(claims) => Ok(Opened { kid, claims }),
-            Err(TicketError::Kid) => Err(SealFault::UnknownKey(kid)),
-            Err(error) => Err(refused(error)),
-        }
-    }
-}
-
-fn code_of(standing: Standing) -> u8 {
-    match standing {
-        Standing::Whole => 0,
-        Standing::Altered => 1,
-        Standing::Incomplete => 2,
-        Standing::UnknownKey => 3,
-    }
+/// The keys of a file as it is served at `/.well-known/jwks.json`.
+fn load(path: &Path) -> Result<RecordingKeys> {
+    let said = || format!("--keys {}", path.display());
+    let bytes = read(path, KEYS_MAX).with_context(said)?;
+    ensure!(bytes.len() as u64 <= KEYS_MAX, "{}: longer than {KEYS_MAX} bytes", said());
+    let list: KeyList = serde_json::from_slice(&bytes).map_err(|error| {
+        anyhow::anyhow!("{}: no list of keys as served at /.well-known/jwks.json: {error}", said())
+    })?;
+    RecordingKeys::of(&list.keys).with_context(said)
 }
 
 /// How bad a code is: proof of an alteration first, then by how much is left unknown.
@@ -232,28 +187,9 @@ fn as_json(file: &Path, judged: &Result<Verdict>, code: u8) -> Value {
             return json!({ "file": file, "verdict": "unreadable", "exit": code, "error": format!("{error:#}") });
         }
     };
-    let findings = verdict.findings.iter().map(|finding| {
-        let mut said = json!({ "code": finding.code(), "message": finding.to_string() });
-        if let Some(chunk) = finding.chunk() {
-            said["chunk"] = chunk.into();
-        }
-        said
-    });
-    json!({
-        "file": file,
-        "verdict": verdict.standing().name(),
-        "exit": code,
-        "form": verdict.form.name(),
-        "session": verdict.facts.as_ref().map(|facts| &facts.session),
-        "chunks": verdict.chunks,
-        "matched": verdict.matched,
-        "first_bad_chunk": verdict.first_bad(),
-        "proven": verdict.proven,
-        "recovered": verdict.seal.as_ref().map(|seal| seal.claims.recovered),
-        "findings": findings.collect::<Vec<_>>(),
-        "kid": verdict.seal.as_ref().map(|seal| &seal.kid),
-        "seal": verdict.seal.as_ref().map(|seal| &seal.claims),
-    })
+    let mut told = serde_json::to_value(verdict.report()).unwrap_or_default();
+    told["file"] = file.into();
+    told
 }
 
 /// Verdicts go to the standard output, what could not be judged to the standard error.

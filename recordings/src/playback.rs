@@ -107,7 +107,7 @@ impl From<object_store::Error> for PlaybackError {
 /// Opens recordings.
 #[derive(Clone)]
 pub struct Library {
-    store: Store,
+    pub(crate) store: Store,
     spool: Spool,
     pub(crate) forms: Forms,
 }

@@ -14,9 +14,12 @@ use crate::journal::Facts;
 use crate::seal::{Chain, Claims};
 
 mod findings;
+mod kept;
+mod report;
 mod walk;
 
 pub use findings::{Finding, Span, Standing};
+pub use report::{Report, Told};
 use walk::{Stop, Walk};
 
 /// The longest index that is looked at, in bytes: a chunk every 10 s for about three weeks.

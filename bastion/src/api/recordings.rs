@@ -1,19 +1,15 @@
-//! Recordings: listed, looked at, played.
+//! Recordings: listed and looked at here; played, searched and proven in the files below.
 
-use std::{ops::Range, sync::Arc};
+use std::{future::Future, sync::Arc};
 
-use ::recordings::{Cast, PlaybackError, Stored};
-use poem::{
-    Body as HttpBody, IntoResponse, Request, Response,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    web::Data,
-};
+use ::recordings::{Library, PlaybackError, Stored};
+use poem::web::Data;
 use poem_openapi::{
-    ApiResponse, Object, OpenApi,
+    Object, OpenApi,
     param::{Path, Query},
     payload::Json,
-    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
 };
+use serde_json::Value;
 
 use super::{
     Chapter,
@@ -26,8 +22,33 @@ use super::{
 use crate::{
     app::App,
     clock::rfc3339,
-    db::{audit::Entry, recordings, sessions},
+    db::{DbError, audit::Entry, recordings, sessions},
 };
+
+mod cast;
+mod evidence;
+mod files;
+mod finding;
+mod refusal;
+mod search;
+mod viewings;
+
+use refusal::Refusal;
+
+/// All operations on recordings.
+pub type Parts = (Recordings, cast::Casts, finding::Findings, search::Search, evidence::Evidence);
+
+/// All operations on recordings, with what they remember.
+pub fn parts() -> Parts {
+    let viewings = viewings::Viewings::default();
+    (
+        Recordings,
+        cast::Casts { viewings: viewings.clone() },
+        finding::Findings { viewings },
+        search::Search::default(),
+        evidence::Evidence::default(),
+    )
+}
 
 /// A recording.
 #[derive(Debug, Object)]
@@ -54,9 +75,38 @@ pub struct Recording {
     started_at: String,
     /// RFC 3339, UTC.
     ended_at: Nullable<String>,
-    /// Compact JWS over the recording's hash chain; only where one recording is looked at.
-    #[oai(skip_serializing_if_is_none)]
-    seal: Option<String>,
+    /// Kept until an admin lets it go, whatever the retention.
+    hold: bool,
+    /// Compact JWS over the recording's hash chain. Null in lists, and when the store does not give it.
+    seal: Nullable<String>,
+    /// Null in lists, and until it is stored.
+    detail: Nullable<Detail>,
+}
+
+/// What is known of a stored recording beyond what lists show.
+#[derive(Debug, Object)]
+#[oai(rename = "RecordingDetail")]
+pub struct Detail {
+    /// Why the session ended, as in `Session`.
+    end_reason: String,
+    /// Of the shell.
+    exit_code: Nullable<i32>,
+    /// Of the shell: the name of the signal that ended it.
+    exit_signal: Nullable<String>,
+    /// It was sealed after a crash, as it stood then.
+    recovered: bool,
+    /// Bytes the host printed, as recorded.
+    output_bytes: u64,
+    /// Bytes the host printed that are known to be lost; the gap is marked where it is.
+    lost_bytes: u64,
+    /// Chunks of the hash chain.
+    chunks: u64,
+    /// It is long: players begin sooner, and seek faster, by `segments/index.json` than by `cast`.
+    segmented: bool,
+    /// What was typed is in it, but for what the host did not echo.
+    records_input: bool,
+    /// RFC 3339, UTC: from when on the retention deletes it; null: never.
+    deletes_at: Nullable<String>,
 }
 
 list_of!(/// Recordings, newest first.
@@ -96,6 +146,8 @@ impl Recordings {
     }
 
     /// Look at a recording
+    ///
+    /// A store that is away or damaged hides no more than the seal.
     #[oai(path = "/recordings/:id", method = "get")]
     async fn one(
         &self,
@@ -103,50 +155,133 @@ impl Recordings {
         caller: User,
         id: Path<String>,
     ) -> Result<Json<Recording>, ApiError> {
-        let (session, row) = found(app, &caller, &id.0).await?;
-        let names = Names::of(app, std::slice::from_ref(&session)).await?;
-        let seal = match stored(&row) {
-            // A store that is away must not hide the rest.
-            Some(stored) => app.library.seal(&stored).await.ok(),
-            None => None,
-        };
-        Ok(Json(Recording { seal, ..show(row, &session, &names) }))
-    }
-
-    /// Play a recording
-    ///
-    /// asciicast v2, with `ETag`, `Range` and, for those who accept zstd, as it is stored. Recordings that
-    /// are not stored yet come from the spool, as far as they go. Viewing is audited.
-    #[oai(path = "/recordings/:id/cast", method = "get")]
-    async fn cast(
-        &self,
-        Data(app): Data<&Arc<App>>,
-        caller: User,
-        request: &Request,
-        id: Path<String>,
-        download: Query<Option<String>>,
-    ) -> Result<CastFile, ApiError> {
-        let (_, row) = found(app, &caller, &id.0).await?;
-        let cast = app.library.cast(&id.0, stored(&row).as_ref()).await.map_err(|error| playback(&error))?;
-        let action = if download.0.is_some() { "recording.download" } else { "recording.view" };
-        let entry = Entry::new(app.clock.millis(), actor(&caller), action)
-            .on("session", &id.0)
-            .at_address(&caller.address.to_string());
-        app.db.note(entry).await?;
-        let attachment =
-            download.0.is_some().then(|| format!("attachment; filename=\"{}.cast\"", row.session_id));
-        Ok(CastFile(answer(&cast, request.headers(), attachment)))
+        let found = found(app, &caller, &id.0).await?;
+        Ok(Json(whole(app, found).await?))
     }
 }
 
-async fn found(app: &App, caller: &User, id: &str) -> Result<(sessions::Model, recordings::Model), ApiError> {
-    let session = seen(app, caller, id).await?;
-    let row = app.db.recording(id).await?.ok_or_else(ApiError::not_found)?;
-    Ok((session, row))
+/// A recording that the caller may see.
+struct Found {
+    session: sessions::Model,
+    row: recordings::Model,
+}
+
+impl Found {
+    /// What lies in the store, once it does.
+    fn stored(&self) -> Option<Stored> {
+        stored(&self.row)
+    }
+
+    /// What lies in the store, or 409 `not_stored`.
+    fn require_stored(&self) -> Result<Stored, ApiError> {
+        self.stored().ok_or_else(|| {
+            let detail = match (self.row.state.as_str(), &self.row.reason) {
+                ("failed", Some(reason)) => format!("The recording could not be stored: {reason}."),
+                ("recording", _) => "The session is still being recorded.".to_owned(),
+                _ => "The recording is on its way to the store; try again soon.".to_owned(),
+            };
+            ApiError::conflict("not_stored", detail)
+        })
+    }
 }
 
 fn stored(row: &recordings::Model) -> Option<Stored> {
     serde_json::from_str(row.stored.as_deref()?).ok()
+}
+
+async fn found(app: &App, caller: &User, id: &str) -> Result<Found, ApiError> {
+    let session = seen(app, caller, id).await?;
+    let row = app.db.recording(id).await?.ok_or_else(ApiError::not_found)?;
+    Ok(Found { session, row })
+}
+
+/// Reads a recording: where its row says, and once more if that was true no longer, as when it has just moved to the
+/// store, or was deleted.
+async fn read<T, F: Future<Output = Result<T, PlaybackError>>>(
+    app: &App,
+    caller: &User,
+    id: &str,
+    read: impl Fn(Option<Stored>) -> F,
+) -> Result<(Found, T), Refusal> {
+    let before = found(app, caller, id).await?;
+    match read(before.stored()).await {
+        Ok(it) => Ok((before, it)),
+        Err(error @ (PlaybackError::Missing | PlaybackError::Absent(_))) => {
+            let now = found(app, caller, id).await?;
+            if now.row.stored == before.row.stored {
+                return Err(Refusal::to_read(&now, &error));
+            }
+            match read(now.stored()).await {
+                Ok(it) => Ok((now, it)),
+                Err(error) => Err(Refusal::to_read(&now, &error)),
+            }
+        }
+        Err(error) => Err(Refusal::to_read(&before, &error)),
+    }
+}
+
+/// As [`read`], of what only stored recordings have; 409 `not_stored` for others.
+async fn read_stored<T, F: Future<Output = Result<T, PlaybackError>>>(
+    app: &App,
+    caller: &User,
+    id: &str,
+    from_store: impl Fn(Stored) -> F,
+) -> Result<(Found, T), Refusal> {
+    let before = found(app, caller, id).await?;
+    match from_store(before.require_stored()?).await {
+        Ok(it) => Ok((before, it)),
+        // Perhaps it was deleted just now: then it is not there, and not damaged.
+        Err(error @ PlaybackError::Absent(_)) => {
+            Err(Refusal::to_read(&found(app, caller, id).await?, &error))
+        }
+        Err(error) => Err(Refusal::to_read(&before, &error)),
+    }
+}
+
+/// Writes down who reads what. `what` names the form that is read.
+async fn note(
+    app: &App,
+    caller: &User,
+    action: &'static str,
+    session: &str,
+    what: &str,
+) -> Result<(), DbError> {
+    let entry = Entry::new(app.clock.millis(), actor(caller), action)
+        .on("session", session)
+        .at_address(&caller.address.to_string())
+        .with(serde_json::json!({ "what": what }));
+    app.db.note(entry).await
+}
+
+/// A recording with everything that is shown of one.
+async fn whole(app: &App, found: Found) -> Result<Recording, DbError> {
+    let names = Names::of(app, std::slice::from_ref(&found.session)).await?;
+    let (mut seal, mut detail) = (None, None);
+    if let Some(stored) = found.stored() {
+        // A store that is away must not hide the rest.
+        seal = app.library.seal(&stored).await.ok();
+        detail = Some(detail_of(stored, &found.session));
+    }
+    let shown = show(found.row, &found.session, &names);
+    Ok(Recording { seal: seal.into(), detail: detail.into(), ..shown })
+}
+
+fn detail_of(stored: Stored, session: &sessions::Model) -> Detail {
+    let obligations: Value = serde_json::from_str(&session.obligations).unwrap_or_default();
+    let segmented = Library::wants_segments(&stored);
+    let exit = stored.exit.unwrap_or_default();
+    Detail {
+        end_reason: stored.reason,
+        exit_code: exit.code.into(),
+        exit_signal: exit.signal.into(),
+        recovered: stored.recovered,
+        output_bytes: stored.output_bytes,
+        lost_bytes: stored.lost_bytes,
+        chunks: stored.chunks,
+        segmented,
+        records_input: obligations["record_input"].as_bool().unwrap_or(false),
+        deletes_at: None.into(),
+    }
 }
 
 fn show(row: recordings::Model, session: &sessions::Model, names: &Names) -> Recording {
@@ -163,177 +298,15 @@ fn show(row: recordings::Model, session: &sessions::Model, names: &Names) -> Rec
         plain_size: size(row.plain_size).into(),
         sha256: row.plain_sha256.into(),
         duration: duration.into(),
-        started_at: rfc3339(session.started_at.unwrap_or(session.created_at)),
+        started_at: started_at(session),
         ended_at: session.ended_at.map(rfc3339).into(),
-        seal: None,
+        hold: row.hold,
+        seal: None.into(),
+        detail: None.into(),
     }
 }
 
-fn playback(error: &PlaybackError) -> ApiError {
-    tracing::error!(%error, "a recording cannot be read");
-    ApiError::unavailable("recording_unavailable", "The recording cannot be read now; the log says why.")
-}
-
-/// An asciicast file, whole or in part.
-pub struct CastFile(Response);
-
-impl IntoResponse for CastFile {
-    fn into_response(self) -> Response {
-        self.0
-    }
-}
-
-impl ApiResponse for CastFile {
-    fn meta() -> MetaResponses {
-        let text = || MetaMediaType {
-            content_type: "application/x-asciicast",
-            schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
-        };
-        let response = |status, description, content| MetaResponse {
-            description,
-            status: Some(status),
-            status_range: None,
-            content,
-            headers: vec![],
-        };
-        MetaResponses {
-            responses: vec![
-                response(200, "The whole asciicast", vec![text()]),
-                response(206, "The part that `Range` asked for", vec![text()]),
-                response(304, "What the caller has is still so", vec![]),
-                response(416, "There is no such part", vec![]),
-            ],
-        }
-    }
-
-    fn register(_: &mut Registry) {}
-}
-
-fn answer(cast: &Cast, headers: &HeaderMap, attachment: Option<String>) -> Response {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let etag = cast.etag.clone();
-    let mut response = Response::builder()
-        .header(header::ACCEPT_RANGES, "bytes")
-        .header(header::VARY, "Accept-Encoding")
-        // Shown to whoever may see it now; asked again each time.
-        .header(header::CACHE_CONTROL, "private, no-cache");
-    if let (Some(known), Some(etag)) = (text(header::IF_NONE_MATCH), &etag)
-        && known
-            .split(',')
-            .any(|one| one.trim().trim_start_matches("W/").replace("-zstd", "") == *etag || one.trim() == "*")
-    {
-        return response.header(header::ETAG, etag).status(StatusCode::NOT_MODIFIED).finish();
-    }
-    response = response.content_type("application/x-asciicast");
-    if let Some(attachment) = attachment {
-        response = response.header(header::CONTENT_DISPOSITION, attachment);
-    }
-    let length = cast.plain_len;
-    let range = text(header::RANGE)
-        .filter(|_| text(header::IF_RANGE).is_none_or(|known| etag.as_deref() == Some(known)));
-    match range.map(|range| parse_range(range, length)) {
-        Some(Asked::Part(range)) => tagged(response, etag)
-            .status(StatusCode::PARTIAL_CONTENT)
-            .header(header::CONTENT_RANGE, format!("bytes {}-{}/{length}", range.start, range.end - 1))
-            .header(header::CONTENT_LENGTH, range.end - range.start)
-            .body(HttpBody::from_bytes_stream(stream(cast.read(range)))),
-        Some(Asked::Nothing) => Response::builder()
-            .status(StatusCode::RANGE_NOT_SATISFIABLE)
-            .header(header::CONTENT_RANGE, format!("bytes */{length}"))
-            .finish(),
-        Some(Asked::Ignored) | None => whole(cast, response, text(header::ACCEPT_ENCODING)),
-    }
-}
-
-fn whole(cast: &Cast, response: poem::ResponseBuilder, accepted: Option<&str>) -> Response {
-    let takes_zstd = accepted.unwrap_or_default().split(',').any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        parts.next() == Some("zstd") && !parts.any(|part| part.replace(' ', "") == "q=0")
-    });
-    if let Some((length, raw)) = cast.raw().filter(|_| takes_zstd) {
-        // Other bytes, another tag.
-        let etag = cast.etag.as_ref().map(|etag| format!("{}-zstd\"", etag.trim_end_matches('"')));
-        return tagged(response, etag)
-            .header(header::CONTENT_ENCODING, "zstd")
-            .header(header::CONTENT_LENGTH, length)
-            .body(HttpBody::from_bytes_stream(stream(raw)));
-    }
-    tagged(response, cast.etag.clone())
-        .header(header::CONTENT_LENGTH, cast.plain_len)
-        .body(HttpBody::from_bytes_stream(stream(cast.read(0..cast.plain_len))))
-}
-
-fn tagged(response: poem::ResponseBuilder, etag: Option<String>) -> poem::ResponseBuilder {
-    match etag {
-        Some(etag) => response.header(header::ETAG, etag),
-        None => response,
-    }
-}
-
-fn stream(
-    bits: ::recordings::playback::Bits,
-) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static {
-    use futures_util::StreamExt as _;
-    bits.map(|bit| {
-        bit.map_err(|error| {
-            tracing::error!(%error, "a recording broke off while it was read");
-            std::io::Error::other(error)
-        })
-    })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Asked {
-    Part(Range<u64>),
-    Nothing,
-    /// Several ranges, another unit, or nonsense: the whole is a good answer.
-    Ignored,
-}
-
-fn parse_range(text: &str, length: u64) -> Asked {
-    let parse = || {
-        let (first, last) = text.strip_prefix("bytes=")?.trim().split_once('-')?;
-        if last.contains(',') {
-            return None;
-        }
-        if first.is_empty() {
-            let last: u64 = last.parse().ok()?;
-            return Some((length.saturating_sub(last), length));
-        }
-        let first: u64 = first.parse().ok()?;
-        if last.is_empty() {
-            return Some((first, length));
-        }
-        let last: u64 = last.parse().ok()?;
-        (last >= first).then(|| (first, last.saturating_add(1).min(length)))
-    };
-    match parse() {
-        Some((first, end)) if first < end => Asked::Part(first..end),
-        Some(_) => Asked::Nothing,
-        None => Asked::Ignored,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_read_as_rfc_9110_says() {
-        for (text, asked) in [
-            ("bytes=0-9", Asked::Part(0..10)),
-            ("bytes=90-", Asked::Part(90..100)),
-            ("bytes=90-1000", Asked::Part(90..100)),
-            ("bytes=-10", Asked::Part(90..100)),
-            ("bytes=-1000", Asked::Part(0..100)),
-            ("bytes=100-", Asked::Nothing),
-            ("bytes=-0", Asked::Nothing),
-            ("bytes=9-0", Asked::Ignored),
-            ("bytes=0-1,5-6", Asked::Ignored),
-            ("lines=0-1", Asked::Ignored),
-            ("bytes=a-b", Asked::Ignored),
-        ] {
-            assert_eq!(parse_range(text, 100), asked, "{text}");
-        }
-    }
+/// RFC 3339, UTC.
+fn started_at(session: &sessions::Model) -> String {
+    rfc3339(session.started_at.unwrap_or(session.created_at))
 }

@@ -1,6 +1,7 @@
 //! Recordings: where each stands and where it lies.
 
 use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::LikeExpr;
 use sea_orm::{ActiveValue::Set, Condition, JoinType, QueryOrder as _, QuerySelect as _, QueryTrait as _};
 
 use super::{Db, DbError, Page, assets, paged, sessions, users};
@@ -131,19 +132,20 @@ impl Db {
             query = query.filter(Column::SessionId.lt(cursor));
         }
         if let Some(q) = q.filter(|q| !q.is_empty()) {
+            let has_it = has(q);
             let users = users::Entity::find()
                 .select_only()
                 .column(users::Column::Id)
-                .filter(users::Column::Username.contains(q))
+                .filter(users::Column::Username.like(has_it.clone()))
                 .into_query();
             let assets = assets::Entity::find()
                 .select_only()
                 .column(assets::Column::Id)
-                .filter(assets::Column::Hostname.contains(q))
+                .filter(assets::Column::Hostname.like(has_it.clone()))
                 .into_query();
             query = query.filter(
                 Condition::any()
-                    .add(Column::SessionId.contains(q))
+                    .add(Column::SessionId.like(has_it))
                     .add(sessions::Column::UserId.in_subquery(users))
                     .add(sessions::Column::AssetId.in_subquery(assets)),
             );
@@ -163,4 +165,17 @@ impl Db {
         });
         Ok((pairs.collect(), next))
     }
+}
+
+/// What has `q` in it, each of its characters for itself. Not escaped by a backslash, which MySQL would not take.
+fn has(q: &str) -> LikeExpr {
+    let mut pattern = String::from("%");
+    for one in q.chars() {
+        if matches!(one, '!' | '%' | '_') {
+            pattern.push('!');
+        }
+        pattern.push(one);
+    }
+    pattern.push('%');
+    LikeExpr::new(pattern).escape('!')
 }

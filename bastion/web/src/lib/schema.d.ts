@@ -3353,7 +3353,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Look at a recording */
+        /**
+         * Look at a recording
+         * @description A store that is away or damaged hides no more than the seal.
+         */
         get: {
             parameters: {
                 query?: never;
@@ -3473,12 +3476,17 @@ export interface paths {
         };
         /**
          * Play a recording
-         * @description asciicast v2, with `ETag`, `Range` and, for those who accept zstd, as it is stored. Recordings that
-         *     are not stored yet come from the spool, as far as they go. Viewing is audited.
+         * @description asciicast v2, with `ETag`, `Range` (of the plain cast) and, for those who accept zstd, as it is stored.
+         *     Recordings that are not stored yet come from the spool, as far as they go. With `from` or `to`, in seconds from
+         *     the recording's start, a window: a cast of its own that begins with the screen redrawn, whose times count from
+         *     `from`, and that ends before `to`; it has neither `ETag` nor `Range`. Viewing is audited; `download` (any
+         *     value) is audited as that, and names the file. What turns out to be damaged on the way breaks off.
          */
         get: {
             parameters: {
                 query?: {
+                    from?: number;
+                    to?: number;
                     download?: string;
                 };
                 header?: never;
@@ -3489,7 +3497,7 @@ export interface paths {
             };
             requestBody?: never;
             responses: {
-                /** @description The whole asciicast */
+                /** @description The asciicast, or the window of it that was asked for */
                 200: {
                     headers: {
                         [name: string]: unknown;
@@ -3586,6 +3594,981 @@ export interface paths {
                 };
                 /** @description `internal`: a fault of the bastion */
                 500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/{id}/segments/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Play a long recording in segments
+         * @description `index.json`, and what it names: `0.json`, `1.json` and so on: the form that asciinema-player 3.17 and later
+         *     call `segmented`. With `ETag` and, for those who accept zstd, as it is stored. Every stored recording has it;
+         *     `detail.segmented` says for which it is worth while. 409 `not_stored` until it is stored. Viewing is audited.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The file */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description What the caller has is still so */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/{id}/transcript": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a recording, or search it
+         * @description What was on the screen, line by line: for `Accept: application/json` with times, in seconds from the start; else
+         *     as text. With `q` (1 to 200 characters) only the lines that have it in them, whatever the case: the first
+         *     `limit` (1 to 1000, by default 200). What programs draw on the alternate screen is not in it. Recordings that
+         *     are not stored yet are read from the spool, as far as they go. Reading and searching are audited, never what
+         *     was searched for; `download` (any value) is audited as that, and is a file of text.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    q?: string;
+                    limit?: number;
+                    download?: string;
+                };
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The lines */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ScreenLine"][];
+                        "text/plain; charset=utf-8": string;
+                    };
+                };
+                /** @description What the caller has is still so */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/{id}/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a recording's commands
+         * @description Those that the shell marked as OSC 133 says; none if it marks none. 409 `not_stored` until it is stored.
+         *     Viewing is audited.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json; charset=utf-8": components["schemas"]["CommandList"];
+                    };
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search recordings
+         * @description For what was on the screen: lines with `q` (1 to 200 characters) in them, whatever the case, in stored
+         *     recordings of one's own sessions, in all for admins and auditors; newest first. One request searches for about
+         *     two seconds, or until it has found `limit` (1 to 50, by default 20) recordings; `next_cursor` goes on from there, so
+         *     `items` may be empty and the search not over. `user` and `asset` are ids, `from` and `to` bound the session's
+         *     start (RFC 3339). Searching is audited, never what was searched for.
+         */
+        get: {
+            parameters: {
+                query: {
+                    q: string;
+                    user?: string;
+                    asset?: string;
+                    from?: string;
+                    to?: string;
+                    limit?: number;
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json; charset=utf-8": components["schemas"]["SearchPage"];
+                    };
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/{id}/index": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Take a recording's index
+         * @description Where each chunk of the cast lies, and its place in the hash chain: exactly as it is stored. `download` (any
+         *     value) is audited, and names the file so that `castellan verify` finds it beside the cast. 409 `not_stored`
+         *     until it is stored.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    download?: string;
+                };
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The file */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description What the caller has is still so */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/{id}/seal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Take a recording's seal
+         * @description A compact JWS (EdDSA, by a `rec-` key of `/.well-known/jwks.json`) over what was recorded: exactly as it is
+         *     stored. `download` as for the index. 409 `not_stored` until it is stored.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    download?: string;
+                };
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The seal, a compact JWS */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/jose": string;
+                    };
+                };
+                /** @description What the caller has is still so */
+                304: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description A part it needs does not answer */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/recordings/{id}/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Verify a recording
+         * @description Whether what lies in the store is what was sealed: chunk by chunk, by the bastion's own keys, the retired ones
+         *     included. Takes about a second for each 200 MB of cast, and verifies one recording at a time. Whoever does not
+         *     trust the bastion takes cast, index and seal and runs `castellan verify`. 409 `not_stored` until it is stored.
+         *     Verifying is audited.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json; charset=utf-8": components["schemas"]["Verification"];
+                    };
+                };
+                /** @description `invalid_request`: malformed; `errors` names each part */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not logged in, or a signature that does not hold */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Your role does not allow it, or a policy says no */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description Not there, or not yours */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description It does not fit the present state */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description The body is too large */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `rate_limited`: see `Retry-After` */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `internal`: a fault of the bastion */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description `recording_damaged`: what lies in the store is not what was recorded; `detail` says which part */
+                502: {
                     headers: {
                         [name: string]: unknown;
                     };
@@ -4281,6 +5264,32 @@ export interface components {
             id: string;
         };
         /**
+         * Command
+         * @description A command that the shell marked (OSC 133).
+         */
+        Command: {
+            /**
+             * Format: double
+             * @description Seconds from the recording's start: when it was given.
+             */
+            t: number;
+            /** @description What was typed, if the shell told. */
+            text: string | null;
+            /**
+             * Format: uint8
+             * @description Its exit status, if the shell told.
+             */
+            exit: number | null;
+        };
+        /**
+         * CommandList
+         * @description The commands of a recording, in order.
+         */
+        CommandList: {
+            /** @description All of them, 10,000 at most. */
+            items: components["schemas"]["Command"][];
+        };
+        /**
          * Fault
          * @description What is wrong with one part of a request.
          */
@@ -4546,8 +5555,50 @@ export interface components {
             started_at: string;
             /** @description RFC 3339, UTC. */
             ended_at: string | null;
-            /** @description Compact JWS over the recording's hash chain; only where one recording is looked at. */
-            seal?: string;
+            /** @description Kept until an admin lets it go, whatever the retention. */
+            hold: boolean;
+            /** @description Compact JWS over the recording's hash chain. Null in lists, and when the store does not give it. */
+            seal: string | null;
+            /** @description Null in lists, and until it is stored. */
+            detail: (components["schemas"]["RecordingDetail"] & unknown) | null;
+        };
+        /**
+         * RecordingDetail
+         * @description What is known of a stored recording beyond what lists show.
+         */
+        RecordingDetail: {
+            /** @description Why the session ended, as in `Session`. */
+            end_reason: string;
+            /**
+             * Format: int32
+             * @description Of the shell.
+             */
+            exit_code: number | null;
+            /** @description Of the shell: the name of the signal that ended it. */
+            exit_signal: string | null;
+            /** @description It was sealed after a crash, as it stood then. */
+            recovered: boolean;
+            /**
+             * Format: uint64
+             * @description Bytes the host printed, as recorded.
+             */
+            output_bytes: number;
+            /**
+             * Format: uint64
+             * @description Bytes the host printed that are known to be lost; the gap is marked where it is.
+             */
+            lost_bytes: number;
+            /**
+             * Format: uint64
+             * @description Chunks of the hash chain.
+             */
+            chunks: number;
+            /** @description It is long: players begin sooner, and seek faster, by `segments/index.json` than by `cast`. */
+            segmented: boolean;
+            /** @description What was typed is in it, but for what the host did not echo. */
+            records_input: boolean;
+            /** @description RFC 3339, UTC: from when on the retention deletes it; null: never. */
+            deletes_at: string | null;
         };
         /**
          * RecordingList
@@ -4670,6 +5721,48 @@ export interface components {
         RejectResponse: {
             /** @description `rejected`. */
             status: string;
+        };
+        /**
+         * ScreenLine
+         * @description A line that was on the screen.
+         */
+        ScreenLine: {
+            /**
+             * Format: double
+             * @description Seconds from the recording's start: when it was last written.
+             */
+            t: number;
+            /** @description Its text, 8 KiB at most. */
+            line: string;
+        };
+        /**
+         * SearchHit
+         * @description A recording in which something was found.
+         */
+        SearchHit: {
+            /** @description Which. */
+            recording: components["schemas"]["Recording"] & unknown;
+            /** @description The first lines that have it, 5 at most. */
+            lines: components["schemas"]["ScreenLine"][];
+            /** @description There are more of them. */
+            more: boolean;
+        };
+        /**
+         * SearchPage
+         * @description What one stretch of a search found.
+         */
+        SearchPage: {
+            /** @description Newest first; may be empty while there is more to search. */
+            items: components["schemas"]["SearchHit"][];
+            /** @description The `cursor` that goes on from here; null: all has been searched. */
+            next_cursor: string | null;
+            /** @description RFC 3339, UTC: when the oldest recording that was looked at started; null: none was. */
+            searched_to: string | null;
+            /**
+             * Format: uint32
+             * @description Recordings that could not be searched.
+             */
+            unreadable: number;
         };
         /**
          * Session
@@ -4941,6 +6034,66 @@ export interface components {
             id: string;
             /** @description The user's present name. */
             username: string;
+        };
+        /**
+         * Verification
+         * @description Whether a recording is what was sealed, as `castellan verify --json` tells it.
+         */
+        Verification: {
+            /** @description `whole`, `altered`, `incomplete` or `unknown_key`. */
+            verdict: string;
+            /**
+             * Format: uint8
+             * @description What `castellan verify` exits with: 0 whole, 1 altered, 2 incomplete, 3 unknown key.
+             */
+            exit: number;
+            /** @description `stored` (zstd frames, one a chunk) or `plain`. */
+            form: string;
+            /** @description The session's id; unproven unless `seal` is there. */
+            session: string | null;
+            /**
+             * Format: uint64
+             * @description How many chunks there should be; unproven unless `seal` is there.
+             */
+            chunks: number | null;
+            /**
+             * Format: uint64
+             * @description Chunks, from the first, that are what index and seal say.
+             */
+            matched: number;
+            /**
+             * Format: uint64
+             * @description The first chunk (from 0) that is altered, in the cast or in the index; null if none is known.
+             */
+            first_bad_chunk: number | null;
+            /** @description All of the cast is as sealed, even if the index is missing or altered. */
+            proven: boolean;
+            /** @description It was sealed after a crash, as it stood then; null without a seal. */
+            recovered: boolean | null;
+            /** @description What is wrong, the gravest first. */
+            findings: components["schemas"]["VerificationFinding"][];
+            /** @description The key that signed the seal. */
+            kid: string | null;
+            /** @description The seal's claims; null unless its signature holds. */
+            seal: unknown;
+        };
+        /**
+         * VerificationFinding
+         * @description Something that is wrong with a recording.
+         */
+        VerificationFinding: {
+            /**
+             * @description `chunk`, `surplus`, `unsealed`, `index`, `index_entry`, `disagree`, `other_session`, `seal`, `unknown_key`,
+             *     `empty`, `cut`, `shorter`, `no_index` or `no_seal`.
+             */
+            code: string;
+            /** @description The sentence that says it. */
+            message: string;
+            /**
+             * Format: uint64
+             * @description The chunk (from 0) it is about, if it is about one.
+             */
+            chunk?: number;
         };
         /**
          * Waiting
