@@ -24,6 +24,8 @@ export async function startBastion() {
     return {
       url: url.replace(/\/$/, ''),
       password,
+      /** Its folder, with `recordings` in it. */
+      data,
       stop: async () => {
         await bastion.stop();
         await rm(data, { recursive: true, force: true });

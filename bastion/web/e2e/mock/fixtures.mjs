@@ -1,4 +1,6 @@
 // What the mock knows: a small fleet, some history.
+import { longSession, seal, shortSession } from './sealed.mjs';
+
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 const GiB = 2 ** 30;
 
@@ -119,8 +121,10 @@ const recording = (s, state, extra = {}) => ({
   duration: s.ended_at ? (Date.parse(s.ended_at) - Date.parse(s.started_at)) / 1000 : null,
   started_at: s.started_at,
   ended_at: s.ended_at,
+  hold: false,
   ...extra,
 });
+const detail = (extra = {}) => ({ end_reason: 'exit', exit_code: 0, exit_signal: null, recovered: false, output_bytes: 131_000, lost_bytes: 0, chunks: 3, segmented: false, records_input: false, deletes_at: ago(-86400 * 80), ...extra });
 export const recordings = [
   recording(sessions[0], 'recording', { size: null, plain_size: null, sha256: null }),
   recording(sessions[4], 'stored'),
@@ -184,17 +188,27 @@ export const simulation = {
   obligations: { record: 'required', max_time: '8h', watermark: true },
 };
 
-export function cast() {
-  const lines = [JSON.stringify({ version: 2, width: 100, height: 28, timestamp: 1764000000 })];
-  let t = 0;
-  const out = (text, step = 0.05) => lines.push(JSON.stringify([Math.round((t += step) * 1000) / 1000, 'o', text]));
-  out('\u001b[1;32mmira@web-1\u001b[0m:\u001b[1;34m~\u001b[0m$ ');
-  for (const key of 'ls --color /') out(key, 0.09);
-  out('\r\n\u001b[1;36mbin\u001b[0m   \u001b[1;34mboot\u001b[0m  \u001b[1;34mdev\u001b[0m  \u001b[1;34metc\u001b[0m  \u001b[1;34mhome\u001b[0m  \u001b[30;42mtmp\u001b[0m  \u001b[1;34mvar\u001b[0m\r\n', 0.2);
-  out('\u001b[1;32mmira@web-1\u001b[0m:\u001b[1;34m~\u001b[0m$ ', 0.1);
-  for (const key of 'echo 你好，城堡') out(key, 0.12);
-  out('\r\n你好，城堡\r\nanswer-42\r\n', 0.2);
-  out('\u001b[1;32mmira@web-1\u001b[0m:\u001b[1;34m~\u001b[0m$ ', 6);
-  out('exit\r\n', 2);
-  return `${lines.join('\n')}\n`;
+const past = (id, user, hostname, started, length) => session(id, user, hostname, 'closed', started, length);
+recordings.splice(
+  2,
+  0,
+  recording(past('0190f010', 'mira', 'build-runner-7', 86400 * 3, 3600), 'stored', { hold: true, plain_size: 8_400_000, size: 1_010_000 }),
+  recording(past('0190f011', 'jürgen', 'storage-3', 86400 * 5, 90), 'stored'),
+  recording(past('0190f012', 'mira', 'db-primary.internal.example.org', 86400 * 9, 700), 'stored'),
+  recording(past('0190f013', 'mira', 'build-runner-7', 86400 * 12, 3600), 'stored', { plain_size: 8_400_000, size: 1_010_000 }),
+  recording(past('0190f014', 'admin', 'web-2', 86400 * 20, 90), 'stored'),
+);
+
+/** What lies behind a recording, made when it is first asked for. */
+const made = new Map();
+export function behind(recording) {
+  const id = recording.session_id;
+  if (made.has(id)) return made.get(id);
+  const long = recording.plain_size > 4 << 20;
+  const session = long ? longSession() : shortSession();
+  const sealed = seal(recording, session.events, long ? {} : { step: 2048, claims: id === '0190f014' ? { recovered: true } : {} });
+  if (id === '0190f011') sealed.cast[sealed.cast.length - 900] ^= 1;
+  const all = { ...session, ...sealed, detail: detail({ segmented: long, chunks: sealed.claims.chunks, recovered: sealed.claims.recovered, records_input: id === '0190f003' }) };
+  made.set(id, all);
+  return all;
 }

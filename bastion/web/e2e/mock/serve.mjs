@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as data from './fixtures.mjs';
+import { keys } from './sealed.mjs';
 import { live, primary, terminal } from './shells.mjs';
 
 const inState = (session, state) => !state || session.status === state || (state === 'live' && !session.ended_at);
@@ -34,9 +35,13 @@ async function handle(request, response, state) {
     for await (const chunk of request) body += chunk;
     const [status, value] = answer(request, url, state, body && JSON.parse(body));
     if (status === 'hang') return;
-    const text = typeof value === 'string' ? value : value === undefined ? '' : JSON.stringify(value);
+    const text = Buffer.isBuffer(value) ? value : typeof value === 'string' ? value : value === undefined ? '' : JSON.stringify(value);
     response.writeHead(status, { 'content-type': status >= 400 ? 'application/problem+json' : 'application/json', 'cache-control': 'no-store' });
     return response.end(text);
+  }
+  if (url.pathname === '/.well-known/jwks.json') {
+    response.writeHead(200, { 'content-type': 'application/json' });
+    return response.end(JSON.stringify(keys));
   }
   if (url.pathname === '/openapi.json') {
     response.writeHead(200, { 'content-type': 'application/json' });
@@ -77,6 +82,7 @@ function answer(request, url, state, body) {
   if (state.mood === 'error') return problem(503, 'unavailable', 'The database does not answer', 'It is tried again by itself; running terminals are not affected.');
   const list = (items) => [200, page(state.mood === 'empty' ? [] : items)];
   if (method === 'DELETE') {
+    if (kind === 'recordings' && find(data.recordings, 'session_id', id).hold) return problem(409, 'held', 'It is held', 'Release it first.');
     if (kind === 'sessions') primary.end();
     return [204];
   }
@@ -101,9 +107,8 @@ function answer(request, url, state, body) {
       if (primary.status) Object.assign(data.sessions[0], { status: primary.status, end_reason: primary.status === 'closed' ? 'closed' : null });
       return id ? [200, find(data.sessions, 'id', id)] : list(data.sessions.filter((s) => inState(s, url.searchParams.get('state'))));
     case 'recordings':
-      if (rest === 'cast') return [200, id === '0190f004' ? 'this is no cast' : data.cast()];
-      if (id) return find(data.recordings, 'session_id', id) ? [200, find(data.recordings, 'session_id', id)] : problem(404, 'not_found', 'No such recording');
-      return list(data.recordings);
+      if (id === 'search') return search(url);
+      return id ? recording(url, id, rest, method, body) : list(data.recordings);
     case 'users':
       return method === 'GET' ? list(data.users) : [201, data.users[1]];
     case 'tokens':
@@ -115,6 +120,56 @@ function answer(request, url, state, body) {
     default:
       return problem(404, 'not_found', 'Not found');
   }
+}
+
+const DAMAGED = problem(502, 'recording_damaged', 'The recording is damaged', 'Chunk 2 of the recording is not what was stored.');
+
+function recording(url, id, rest, method, body) {
+  const found = find(data.recordings, 'session_id', id);
+  if (!found) return problem(404, 'not_found', 'No such recording');
+  if (method === 'PATCH') Object.assign(found, { hold: body.hold });
+  const { pathname } = url;
+  if (!rest && found.state !== 'stored') return [200, { ...found, detail: null }];
+  if (rest === 'cast' && id === '0190f004') return [200, 'this is no cast'];
+  if (rest && rest !== 'cast' && found.state !== 'stored' && rest !== 'transcript') return problem(409, 'not_stored', 'It is not stored yet');
+  const all = data.behind(found);
+  const q = url.searchParams.get('q')?.toLowerCase();
+  switch (rest) {
+    case undefined:
+      return [200, { ...found, detail: all.detail }];
+    case 'cast':
+      return id === '0190f012' ? DAMAGED : [200, all.cast];
+    case 'index':
+    case 'seal':
+      return [200, all[rest]];
+    case 'commands':
+      return [200, { items: all.commands }];
+    case 'transcript': {
+      const lines = all.lines.filter(({ line }) => !q || line.toLowerCase().includes(q));
+      return [200, `[${lines.map((line) => JSON.stringify(line)).join(',\n')}]\n`];
+    }
+    case 'verify':
+      return [200, { verdict: 'altered', recovered: false, first_bad_chunk: 2, findings: [{ code: 'chunk', message: 'chunk 2 is not what was recorded', chunk: 2 }], kid: all.claims.kid, seal: all.claims, chunks: all.claims.chunks }];
+    case 'segments': {
+      const name = pathname.split('/').pop();
+      return id === '0190f013' && name === '1.json' ? problem(503, 'recording_unavailable', 'The store does not answer', 'The store of recordings cannot be reached now. Try again in a while.') : [200, all.piece(name)];
+    }
+    default:
+      return problem(404, 'not_found', 'Not found');
+  }
+}
+
+/** Two recordings a request. */
+function search(url) {
+  const q = url.searchParams.get('q').toLowerCase();
+  const from = Number(url.searchParams.get('cursor') ?? 0);
+  const stored = data.recordings.filter(({ state }) => state === 'stored');
+  const items = stored.slice(from, from + 2).flatMap((recording) => {
+    const lines = data.behind(recording).lines.filter(({ line }) => line.toLowerCase().includes(q));
+    return lines.length ? [{ recording, lines: lines.slice(0, 5), more: lines.length > 5 }] : [];
+  });
+  const next = from + 2 < stored.length && from < 4 ? String(from + 2) : null;
+  return [200, { items, next_cursor: next, searched_to: stored[Math.min(from + 1, stored.length - 1)].started_at, unreadable: 0 }];
 }
 
 function authorize(request, id) {

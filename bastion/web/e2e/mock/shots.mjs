@@ -14,6 +14,10 @@ const click = (selector) => async (page) => {
   await page.click(selector);
   await page.waitForTimeout(400);
 };
+const tab = async (page, name) => {
+  await page.getByRole('tab', { name }).click();
+  await page.waitForTimeout(600);
+};
 const opened = async (page) => {
   await page.waitForSelector('[data-phase="open"]');
   await page.keyboard.type('ls --color /; echo 你好\n');
@@ -130,7 +134,45 @@ const VIEWS = {
   sessions: { path: '/sessions' },
   'sessions-end': { path: '/sessions', act: click('text=End >> nth=1') },
   recordings: { path: '/recordings' },
+  'recordings-search': { path: '/recordings?in=screen&q=crate-12', act: (page) => page.waitForTimeout(800) },
+  'recordings-nothing': { path: '/recordings?in=screen&q=unheard', act: (page) => page.waitForTimeout(800) },
+  'recordings-ask': { path: '/recordings?in=screen' },
   player: { path: '/recordings/0190f003', act: (page) => page.waitForTimeout(1500) },
+  'player-found': {
+    path: '/recordings/0190f003?t=11.2&q=nginx',
+    act: async (page) => {
+      await page.waitForTimeout(1500);
+      await page.getByRole('button', { name: 'Next hit' }).click();
+      await page.waitForTimeout(400);
+    },
+  },
+  'player-commands': { path: '/recordings/0190f003?t=26', act: (page) => tab(page, 'Commands') },
+  'player-markers': { path: '/recordings/0190f003?t=14', act: (page) => tab(page, 'Markers') },
+  'player-seal': {
+    path: '/recordings/0190f003',
+    act: async (page) => {
+      await page.getByText('What the seal says').click();
+      await page.getByText('Verify it yourself').click();
+      await page.locator('#proof').scrollIntoViewIfNeeded();
+    },
+  },
+  'player-download': { path: '/recordings/0190f003', act: (page) => page.getByRole('button', { name: 'Download' }).click() },
+  'player-long': { path: '/recordings/0190f010?t=1800&q=warning', act: (page) => page.waitForTimeout(2500) },
+  'player-altered': { path: '/recordings/0190f011', act: (page) => page.waitForTimeout(1500) },
+  'player-damaged': { path: '/recordings/0190f012', act: (page) => page.waitForTimeout(1500) },
+  'player-crashed': { path: '/recordings/0190f014', act: (page) => page.waitForTimeout(1500) },
+  'player-away': {
+    path: '/recordings/0190f013?t=50',
+    act: async (page) => {
+      await page.waitForTimeout(1000);
+      await page.getByRole('option').nth(4).click();
+      await page.evaluate(() => document.querySelector('[role=listbox]').scrollTo(0, 27 * 4000));
+      await page.waitForTimeout(300);
+      await page.getByRole('option').nth(20).click();
+      await page.waitForTimeout(900);
+    },
+  },
+  'player-delete': { path: '/recordings/0190f003', act: (page) => page.getByRole('button', { name: 'Delete' }).click() },
   'player-broken': { path: '/recordings/0190f004', act: (page) => page.waitForTimeout(1500) },
   'player-live': { path: '/recordings/0190f001' },
   'player-missing': { path: '/recordings/nothing' },

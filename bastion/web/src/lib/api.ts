@@ -9,6 +9,8 @@ export type Asset = Schemas['Asset'];
 export type Registration = Schemas['Registration'];
 export type Session = Schemas['Session'];
 export type Recording = Schemas['Recording'];
+/** A recording on whose screen something was found. */
+export type Sighting = Schemas['SearchHit'];
 export type RecordingState = Recording['state'];
 export type User = Schemas['User'];
 export type Token = Schemas['Token'];
@@ -91,6 +93,19 @@ export async function call<T>(request: Promise<Answer<T>>): Promise<T> {
   if (problem.status === 401 && problem.code !== 'bad_credentials') signedOut();
   throw problem;
 }
+
+/** The answer at a path of the API, for what is no JSON; throws a `Problem` for anything but success. */
+export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const answer = fetch(path, { credentials: 'same-origin', ...init }).then(async (response) => ({
+    response,
+    data: response,
+    error: response.ok ? undefined : await problemOf(response),
+  }));
+  return call(answer);
+}
+
+/** The problem document of an answer that is none of success. */
+export const problemOf = (response: Response): Promise<unknown> => response.json().catch(() => undefined);
 
 /** Whatever was thrown, as a `Problem`. */
 export function asProblem(error: unknown): Problem {

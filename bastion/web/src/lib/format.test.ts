@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ago, bytes, count, countdown, duration } from './format';
+import { ago, bytes, count, countdown, duration, position } from './format';
 
 it.each([
   [0, '0 B'],
@@ -36,3 +36,7 @@ it.each([
   [60, '1:00'],
   [725, '12:05'],
 ])('%d seconds count down as %s', (seconds, text) => expect(countdown(seconds)).toBe(text));
+
+it('moments of a recording', () => {
+  expect([0, 7.9, 65, 725, 3723, 90_000].map(position)).toEqual(['0:00', '0:07', '1:05', '12:05', '1:02:03', '25:00:00']);
+});

@@ -2,10 +2,15 @@
 
 const absolute = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
 const short = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
-const long = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+const longer = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
 
 export function when(time: string): string {
   return absolute.format(new Date(time));
+}
+
+/** "3 Nov 2026, 09:12". */
+export function long(time: string): string {
+  return longer.format(new Date(time));
 }
 
 /** "just now", "5 min ago", "14 Nov, 09:12". Times ahead: "in 5 min". */
@@ -19,7 +24,7 @@ export function ago(time: string, now: number): string {
   if (distance < 3600) return said(`${Math.round(distance / 60)} min`);
   if (distance < 86_400) return said(`${Math.round(distance / 3600)} h`);
   if (distance < 7 * 86_400) return said(`${Math.round(distance / 86_400)} d`);
-  return new Date(now).getFullYear() === date.getFullYear() ? short.format(date) : long.format(date);
+  return new Date(now).getFullYear() === date.getFullYear() ? short.format(date) : longer.format(date);
 }
 
 /** Seconds as "42 s", "3 min 05 s", "1 h 12 min", "3 d 4 h". */
@@ -37,6 +42,14 @@ export function countdown(seconds: number): string {
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')}`;
 }
 
+/** A moment of a recording, in seconds from its start, as "0:07", "12:05", "1:02:03". */
+export function position(seconds: number): string {
+  const s = Math.max(0, Math.floor(seconds));
+  const two = (n: number) => String(n).padStart(2, '0');
+  const minutes = Math.floor(s / 60) % 60;
+  return s < 3600 ? `${minutes}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(minutes)}:${two(s % 60)}`;
+}
+
 /** Bytes as "0 B", "1.5 KiB", "23 MiB". */
 export function bytes(count: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
@@ -50,5 +63,5 @@ export function bytes(count: number): string {
 }
 
 export function count(n: number, one: string, many = `${one}s`): string {
-  return `${n} ${n === 1 ? one : many}`;
+  return `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
 }

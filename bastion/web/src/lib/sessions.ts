@@ -9,6 +9,7 @@ const STANDINGS: Record<string, string> = {
 };
 
 const REASONS: Record<string, string> = {
+  exit: 'the shell ended',
   closed: 'closed by the user',
   detached: 'left and not taken up again',
   idle: 'idle too long',
@@ -35,5 +36,8 @@ export function outcome(session: Session): string {
   if (isLive(session)) return '';
   if (session.exit_signal) return `shell ended by ${session.exit_signal}`;
   if (session.end_reason === 'exit') return session.exit_code ? `exit code ${session.exit_code}` : '';
-  return REASONS[session.end_reason ?? ''] ?? session.end_reason ?? '';
+  return reasonText(session.end_reason ?? '');
 }
+
+/** Why a session ended, in words. */
+export const reasonText = (reason: string): string => REASONS[reason] ?? reason;
