@@ -78,6 +78,11 @@ impl House {
         Self { server, agent, asset, alice, bastion }
     }
 
+    /// Where its pages are.
+    pub fn url(&self) -> String {
+        self.bastion.url()
+    }
+
     /// The session that was opened last.
     pub async fn newest_session(&self) -> String {
         let list = self.alice.get("/sessions?state=live&limit=1").await.expect(200);

@@ -1,7 +1,7 @@
 //! What the way through the house costs, beside a bare relay in the same run. Prints; judges nothing by its exit code.
 //!
 //! `cargo bench --bench relay -- [throughput] [echo] [opens] [idle] [stalled] [interrupt] [redraw] [recorder]
-//! [steps]`: all of them, if none is named. Bastion, agent and both floors are processes of their own; the client is this one.
+//! [steps] [playback]`: all of them, if none is named. Bastion, agent and both floors are processes of their own; the client is this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::large_futures, clippy::print_stdout)]
 
 #[allow(dead_code)]
@@ -19,6 +19,7 @@ mod house;
 mod idle;
 mod interrupt;
 mod opens;
+mod playback;
 mod process;
 mod recorder;
 mod redraw;
@@ -29,8 +30,18 @@ mod throughput;
 
 use house::{Floor, House, Settings};
 
-const SECTIONS: [&str; 9] =
-    ["throughput", "echo", "opens", "idle", "stalled", "interrupt", "redraw", "recorder", "steps"];
+const SECTIONS: [&str; 10] = [
+    "throughput",
+    "echo",
+    "opens",
+    "idle",
+    "stalled",
+    "interrupt",
+    "redraw",
+    "recorder",
+    "steps",
+    "playback",
+];
 
 fn main() {
     // Cargo says `--bench` too.
@@ -77,6 +88,9 @@ async fn measure(named: &[&str]) {
     }
     if wanted("steps") {
         steps::measure().await;
+    }
+    if wanted("playback") {
+        playback::measure().await;
     }
     if wanted("stalled") {
         stalled::measure().await;

@@ -40,6 +40,11 @@ impl Process {
         line.trim().to_owned()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// User and system time so far, children aside; in steps of 10 ms.
     pub fn cpu(&self) -> f64 {
         cpu_of(&self.0.id().to_string())

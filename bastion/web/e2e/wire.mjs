@@ -48,6 +48,22 @@ export class Login {
     return text && JSON.parse(text);
   }
 
+  /** A body as it comes. */
+  async takes(path) {
+    const answer = await fetch(`${this.#url}/api/v1${path}`, { headers: { Cookie: this.#cookie, Origin: this.#url } });
+    assert.ok(answer.ok, `${path}: ${answer.status}`);
+    return Buffer.from(await answer.arrayBuffer());
+  }
+
+  /** The bytes of a body, none of them kept. */
+  async fetches(path) {
+    const answer = await fetch(`${this.#url}/api/v1${path}`, { headers: { Cookie: this.#cookie, Origin: this.#url } });
+    assert.ok(answer.ok, `${path}: ${answer.status}`);
+    let bytes = 0;
+    for await (const part of answer.body) bytes += part.length;
+    return bytes;
+  }
+
   /** Opens the socket of a ticket, which says hello and hands on the frames it hears. */
   dial({ ws_url, token }, have, heard) {
     const socket = new WebSocket(ws_url, ['castellan.tty.v1', `ticket.${token}`], { origin: this.#url, headers: { Cookie: this.#cookie } });
