@@ -1,7 +1,7 @@
 //! What the way through the house costs, beside a bare relay in the same run. Prints; judges nothing by its exit code.
 //!
-//! `cargo bench --bench relay -- [throughput] [echo] [opens] [idle] [stalled] [interrupt] [redraw]`: all of them, if none is
-//! named. Bastion, agent and both floors are processes of their own; the client is this one.
+//! `cargo bench --bench relay -- [throughput] [echo] [opens] [idle] [stalled] [interrupt] [redraw] [recorder]
+//! [steps] [playback]`: all of them, if none is named. Bastion, agent and both floors are processes of their own; the client is this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::large_futures, clippy::print_stdout)]
 
 #[allow(dead_code)]
@@ -11,6 +11,7 @@ mod chaos;
 #[path = "../../tests/it/harness.rs"]
 mod harness;
 
+mod alone;
 mod client;
 mod echo;
 mod floor;
@@ -18,15 +19,29 @@ mod house;
 mod idle;
 mod interrupt;
 mod opens;
+mod playback;
 mod process;
+mod recorder;
 mod redraw;
 mod stalled;
+mod steps;
 mod table;
 mod throughput;
 
 use house::{Floor, House, Settings};
 
-const SECTIONS: [&str; 7] = ["throughput", "echo", "opens", "idle", "stalled", "interrupt", "redraw"];
+const SECTIONS: [&str; 10] = [
+    "throughput",
+    "echo",
+    "opens",
+    "idle",
+    "stalled",
+    "interrupt",
+    "redraw",
+    "recorder",
+    "steps",
+    "playback",
+];
 
 fn main() {
     // Cargo says `--bench` too.
@@ -49,7 +64,7 @@ async fn measure(named: &[&str]) {
     }
     let wanted = |name| named.is_empty() || named.contains(&name);
     process::facts();
-    if ["throughput", "echo", "opens", "interrupt", "redraw"].into_iter().any(wanted) {
+    if ["throughput", "echo", "opens", "interrupt", "redraw", "recorder"].into_iter().any(wanted) {
         let house = House::start(Settings::default()).await;
         let floor = Floor::start(true);
         if wanted("throughput") {
@@ -67,6 +82,15 @@ async fn measure(named: &[&str]) {
         if wanted("redraw") {
             redraw::measure(&house).await;
         }
+        if wanted("recorder") {
+            recorder::measure(&house, &floor).await;
+        }
+    }
+    if wanted("steps") {
+        steps::measure().await;
+    }
+    if wanted("playback") {
+        playback::measure().await;
     }
     if wanted("stalled") {
         stalled::measure().await;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -40,13 +40,14 @@ impl Process {
         line.trim().to_owned()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// User and system time so far, children aside; in steps of 10 ms.
     pub fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        // The name may hold spaces; what follows it does not.
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap());
-        ticks.sum::<f64>() / TICKS_PER_SECOND
+        cpu_of(&self.0.id().to_string())
     }
 
     /// Proportional set size in KiB, children aside.
@@ -55,6 +56,19 @@ impl Process {
         let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
+}
+
+/// User and system time of this process so far; in steps of 10 ms.
+pub fn own_cpu() -> f64 {
+    cpu_of("self")
+}
+
+fn cpu_of(process: &str) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name may hold spaces; what follows it does not.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / TICKS_PER_SECOND
 }
 
 /// CPU time and wall time of several processes over a while, in percent of one core.
@@ -75,14 +89,19 @@ pub fn open_files() -> usize {
     line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
 }
 
+/// Every file below a folder, with its bytes.
+pub fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let each = entries.flatten().map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files_below(&entry.path()),
+        _ => vec![(entry.path(), entry.metadata().map_or(0, |metadata| metadata.len()))],
+    });
+    each.flatten().collect()
+}
+
 /// Bytes of every file below a folder.
 pub fn bytes_below(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let sizes = entries.flatten().map(|entry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => bytes_below(&entry.path()),
-        _ => entry.metadata().map_or(0, |metadata| metadata.len()),
-    });
-    sizes.sum()
+    files_below(folder).iter().map(|(_, bytes)| bytes).sum()
 }
 
 /// Prints what the figures were measured on.

@@ -1,9 +1,6 @@
-//! A file by `cat`, to a client that reads as fast as it can: MB/s, CPU a GB, and what is stored of it.
+//! A file by `cat`, to a client that reads as fast as it can: MB/s, and the agent's CPU a GB.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use agent::{
     Shell,
@@ -17,26 +14,29 @@ use crate::{
     table::{Table, median},
 };
 
-const ROUNDS: usize = 3;
+/// Rounds that count.
+pub const ROUNDS: usize = 3;
 
 /// One session's figures.
-struct Run {
+pub struct Run {
     /// 10^6 bytes a second, as shown.
-    rate: f64,
-    /// CPU seconds for 10^9 bytes shown.
-    server: f64,
-    agent: f64,
-    /// The server's, after the session ended.
-    after: f64,
-    /// Bytes stored for each one shown.
-    stored: f64,
+    pub rate: f64,
+    /// CPU seconds for 10^9 bytes shown: the server's while the session runs.
+    pub live: f64,
+    /// The server's from the last byte until the recording is in the store.
+    pub packing: f64,
+    /// The server's from then until it rests: segments and transcript.
+    pub deriving: f64,
+    /// The agent's.
+    pub agent: f64,
 }
 
 /// Prints the section.
 pub async fn measure(house: &House, recording_floor: &Floor) {
     let folder = tempfile::TempDir::new().unwrap();
     let megabytes = set("BENCH_MB", 34);
-    let file = text(folder.path(), megabytes * 1_000_000);
+    let file = folder.path().join("text");
+    std::fs::write(&file, text(megabytes * 1_000_000, Ids::Random)).unwrap();
     let floor = Floor::start(false);
     let plain = House::start(Settings { compression: "none", ..Settings::default() }).await;
     let synced = House::start(Settings { durability: "synced", ..Settings::default() }).await;
@@ -61,19 +61,18 @@ pub async fn measure(house: &House, recording_floor: &Floor) {
         "throughput: {megabytes} MB of text by cat, one session, {ROUNDS} rounds of all in turn, medians"
     ));
     rates(&mut table, &alone, [&floor, &floor_rec, &written, &plain, &synced]);
-    processor(&mut table, [&floor, &floor_rec, &written, &plain, &synced]);
-    stored(&mut table, &written, &plain);
+    table.figure("agent CPU, floor + rec", format!("{:.1} s/GB", of(&floor_rec, |run| run.agent)));
+    let agent = of(&written, |run| run.agent);
+    table.against("agent CPU, house", format!("{agent:.1} s/GB"), "<= 6 s/GB", agent <= 6.0);
     table.note("MB/s: shown bytes from the first to the last at the client; PTY alone: read in this process");
     table.note("CPU: utime + stime in /proc/<pid>/stat of that process alone, in 10 ms steps; shell and cat are not in it");
-    table.note(
-        "after the end: the bastion's CPU from the session's last byte until the store has it and it rests",
-    );
     table
         .note("elsewhere (research/performance.md, not this run): Warpgate recording 18-23 MB/s, ttyd 35-44");
     table.print();
 }
 
-fn of(runs: &[Run], figure: fn(&Run) -> f64) -> f64 {
+/// The median of a figure.
+pub fn of(runs: &[Run], figure: fn(&Run) -> f64) -> f64 {
     median(runs.iter().map(figure))
 }
 
@@ -98,46 +97,13 @@ fn rates(table: &mut Table, alone: &[f64], [floor, floor_rec, written, plain, sy
     table.against("  to written", format!("{share:.2} x"), ">= 0.70 x", share >= 0.7);
 }
 
-fn processor(table: &mut Table, [floor, floor_rec, written, plain, synced]: [&[Run]; 5]) {
-    for (name, runs, target) in [
-        ("floor", floor, None),
-        ("floor + rec", floor_rec, None),
-        ("house, written, uncompressed", plain, Some(5.0)),
-        ("house, written, zstd", written, Some(8.0)),
-        ("house, synced, zstd", synced, None),
-    ] {
-        let (live, after) = (of(runs, |run| run.server), of(runs, |run| run.after));
-        let what = format!("server CPU, {name}");
-        let Some(target) = target else {
-            table.figure(what, format!("{live:.1} s/GB"));
-            continue;
-        };
-        table.figure(format!("{what}: live"), format!("{live:.1} s/GB"));
-        table.figure(format!("{what}: after the end"), format!("{after:.1} s/GB"));
-        let all = of(runs, |run| run.server + run.after);
-        table.against(
-            format!("{what}: both"),
-            format!("{all:.1} s/GB"),
-            format!("<= {target:.0} s/GB"),
-            all <= target,
-        );
-    }
-    table.figure("agent CPU, floor + rec", format!("{:.1} s/GB", of(floor_rec, |run| run.agent)));
-    let agent = of(written, |run| run.agent);
-    table.against("agent CPU, house", format!("{agent:.1} s/GB"), "<= 6 s/GB", agent <= 6.0);
-}
-
-fn stored(table: &mut Table, written: &[Run], plain: &[Run]) {
-    let share = of(written, |run| run.stored);
-    table.against("stored for a shown byte, zstd", format!("{share:.3}"), "<= 0.150", share <= 0.15);
-    table.figure("stored for a shown byte, uncompressed", format!("{:.3}", of(plain, |run| run.stored)));
-}
-
-async fn one(place: &impl Place, file: &Path, expected: u64, store: Option<&House>) -> Run {
-    let before = match store {
+/// One file through one place; `expected` bytes of it are shown.
+pub async fn one(place: &impl Place, file: &Path, expected: u64, store: Option<&House>) -> Run {
+    let stored = async || match store {
         Some(house) => house.all_stored().await,
-        None => 0,
+        None => (),
     };
+    stored().await;
     settled(place.server()).await;
     let cpu = || (place.server().cpu(), place.agent().cpu());
     let (server, agent) = cpu();
@@ -151,23 +117,21 @@ async fn one(place: &impl Place, file: &Path, expected: u64, store: Option<&Hous
     line.ended().await;
     assert_eq!(line.received, expected, "no more than the terminal shows by itself");
     let shown = line.received as f64;
-    let after = match store {
-        Some(house) => house.all_stored().await,
-        None => 0,
-    };
+    stored().await;
+    let packed = place.server().cpu();
     settled(place.server()).await;
     let a_gigabyte = |seconds: f64| seconds / shown * 1e9;
     Run {
         rate: shown / took.as_secs_f64() / 1e6,
-        server: a_gigabyte(server_then - server),
+        live: a_gigabyte(server_then - server),
+        packing: a_gigabyte(packed - server_then),
+        deriving: a_gigabyte(place.server().cpu() - packed),
         agent: a_gigabyte(agent_then - agent),
-        after: a_gigabyte(place.server().cpu() - server_then),
-        stored: (after - before) as f64 / shown,
     }
 }
 
 /// Bytes shown by a terminal that nobody is told of, and its MB/s.
-async fn terminal_alone(file: &Path) -> (u64, f64) {
+pub async fn terminal_alone(file: &Path) -> (u64, f64) {
     let command = Some(format!("exec cat '{}'", file.display()));
     let request = Request { session_id: "alone".to_owned(), run_as: None, command, cols: 80, rows: 24 };
     let (terminal, mut process) = shell::open(Shell::Login, &Allowed::default(), &request).unwrap();
@@ -182,8 +146,17 @@ async fn terminal_alone(file: &Path) -> (u64, f64) {
     (shown as u64, shown as f64 / took.as_secs_f64() / 1e6)
 }
 
+/// What stands in a log where programs put ids.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Ids {
+    /// Sixteen or eight random digits, which nothing makes shorter.
+    Random,
+    /// Numbers that count.
+    Counted,
+}
+
 /// Lines of a log: ASCII, colours, Chinese; no two alike, the same in every run.
-pub fn text(folder: &Path, length: usize) -> PathBuf {
+pub fn text(length: usize, ids: Ids) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(length + 256);
     let mut dice: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -193,10 +166,11 @@ pub fn text(folder: &Path, length: usize) -> PathBuf {
         dice ^= dice >> 7;
         dice ^= dice << 17;
         let (number, millis) = (text.len(), dice % 900);
+        let id = if ids == Ids::Random { dice } else { (number / 64) as u64 };
         let line = match dice >> 60 {
             0..=5 => writeln!(
                 text,
-                "\u{1b}[32mINFO\u{1b}[0m 2026-11-23 09:{:02}:{:02}.{millis:03} http: request {dice:016x} served in {millis} ms",
+                "\u{1b}[32mINFO\u{1b}[0m 2026-11-23 09:{:02}:{:02}.{millis:03} http: request {id:016x} served in {millis} ms",
                 number / 60 % 60,
                 number % 60
             ),
@@ -205,7 +179,7 @@ pub fn text(folder: &Path, length: usize) -> PathBuf {
                 "-rw-r--r--  1 deploy deploy {:>9} Nov 23 09:{:02} \u{1b}[01;34mrelease-{:08x}\u{1b}[0m/target/debug/deps",
                 dice % 99_999_999,
                 number % 60,
-                dice as u32
+                id as u32
             ),
             10..=12 => writeln!(
                 text,
@@ -232,7 +206,5 @@ pub fn text(folder: &Path, length: usize) -> PathBuf {
         };
         line.unwrap();
     }
-    let file = folder.join("text");
-    std::fs::write(&file, text).unwrap();
-    file
+    text
 }

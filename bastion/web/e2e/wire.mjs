@@ -56,6 +56,15 @@ export class Login {
     return { bytes, name: answer.headers.get('Content-Disposition')?.match(/filename="(.*)"/)?.[1] };
   }
 
+  /** How many bytes a GET answers with, none of them kept. */
+  async fetches(path) {
+    const answer = await fetch(`${this.#url}${path}`, { headers: this.headers });
+    assert.equal(answer.status, 200, path);
+    let bytes = 0;
+    for await (const part of answer.body) bytes += part.length;
+    return bytes;
+  }
+
   get headers() {
     return { Cookie: this.#cookie };
   }
