@@ -239,6 +239,24 @@ test('another JOSE library holds the seals for true, and no forged one', async (
   }
 });
 
+test('the recipe in docs/recordings.md proves a recording, and no altered one', { skip: without('python3', 'python3') || without('openssl', 'openssl') }, async () => {
+  const page = await readFile(new URL('../../../docs/recordings.md', import.meta.url), 'utf8');
+  const recipe = page.match(/```python\n(.*?)```/s)[1];
+  const proves = (session) => spawnSync('python3', ['-c', recipe, session], { cwd: folder, encoding: 'utf8' });
+  for (const [name, { session }] of Object.entries(recordings)) {
+    const { status, stdout, stderr } = proves(session);
+    assert.equal(status, 0, `${name}: ${stderr}`);
+    assert.ok(stdout.includes(`${session} is authentic and whole`), stdout);
+  }
+  const { cast, session } = recordings.short;
+  const altered = Buffer.from(cast);
+  altered[altered.length - 3] ^= 1;
+  await writeFile(join(folder, `${session}.cast`), altered);
+  const { status, stderr } = proves(session);
+  await writeFile(join(folder, `${session}.cast`), cast);
+  assert.ok(status !== 0 && stderr.includes('not what was sealed'), stderr);
+});
+
 test('the list of keys is signed by the identity key', async () => {
   const { bytes } = await login.takes('/.well-known/jwks.jws');
   const { protectedHeader, payload } = await verified(bytes.toString().trim(), 'id-');
