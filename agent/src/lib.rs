@@ -5,6 +5,7 @@
 
 mod backoff;
 pub mod client;
+mod echo;
 pub mod enrol;
 mod heartbeat;
 pub mod identity;

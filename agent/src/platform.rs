@@ -16,6 +16,12 @@ pub use windows::*;
 /// What names a session in the environment of its processes.
 pub const MARKER: &str = "CASTELLAN_SESSION_ID";
 
+/// Whether a shell may act on what was typed up to this byte.
+#[must_use]
+pub fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
 /// A row of the host's account database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -27,6 +33,17 @@ pub struct Account {
     pub home: String,
     /// The login shell, absolute.
     pub shell: String,
+}
+
+/// What a terminal does with what is typed into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echoing {
+    /// It shows it itself.
+    Shown,
+    /// The line editor of the session's own shell shows it.
+    Edited,
+    /// Nobody shows it, or nobody can tell.
+    Hidden,
 }
 
 /// How a process ended.

@@ -78,7 +78,7 @@ pub(crate) async fn serve(agent: &Agent, task: &PendingSession, seat: &Seat) -> 
         shell::refusal(&error.to_string())
     });
     tracing::info!(session, user = openapi::agents::clean(&claims.user, 64), "session begins");
-    let mut held = Session::new(terminal, process);
+    let mut held = Session::new(terminal, process, claims.records_input);
     let line = Redial { agent, url: &task.relay_url, session };
     let parting = hold(&mut held, wire, &line, seat.stop()).await;
     tracing::info!(session, ?parting, "session ends");

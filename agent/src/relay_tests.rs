@@ -76,6 +76,11 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Starts a session, and takes its `hello`.
 async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
+    begin_for(shell, command, false).await
+}
+
+/// The same for a bastion that records input, or does not.
+async fn begin_for(shell: Shell, command: Option<&str>, records_input: bool) -> Bastion {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let line = Played { address: listener.local_addr().unwrap(), door: Door::default() };
     let (door, stop) = (line.door.clone(), CancellationToken::new());
@@ -89,7 +94,7 @@ async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
     let (terminal, process) = shell::open(shell, &Allowed::default(), &request).unwrap();
     let stopped = stop.clone();
     let session = tokio::spawn(async move {
-        let mut session = Session::new(terminal, process);
+        let mut session = Session::new(terminal, process, records_input);
         let wire = line.dial().await.unwrap();
         let parting = hold(&mut session, wire, &line, &stopped).await;
         session.end(false, Duration::from_millis(200)).await;
@@ -408,14 +413,21 @@ async fn a_bastion_that_claims_what_was_never_said_breaks_the_protocol() {
 #[tokio::test]
 async fn a_terminal_that_does_not_echo_is_told_again() {
     let command = "echo $$; stty -echo; echo go; read line; read line";
-    let mut bastion = begin(Shell::Login, Some(command)).await;
+    let mut bastion = begin_for(Shell::Login, Some(command), true).await;
     while !bastion.output.ends_with(b"go\r\n") {
         bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
     }
     bastion.type_at(0, b"secret\n").await;
     bastion.until(|frame| matches!(frame, Frame::Ack(7))).await;
     bastion.cut();
-    assert_eq!(bastion.resume(0).await, 7);
-    assert_eq!(bastion.next().await, Frame::Echo { offset: 0, on: false });
+    bastion.accept().await;
+    bastion.send(Frame::Control(Control::Resume { have: 0, input: 0 })).await;
+    assert!(matches!(bastion.next().await, Frame::Control(Control::Hello { .. })));
+    assert_eq!(
+        bastion.next().await,
+        Frame::Echo { offset: 0, on: false },
+        "before what it speaks of is acknowledged"
+    );
+    assert_eq!(bastion.next().await, Frame::Ack(7));
     bastion.stop.cancel();
 }

@@ -12,9 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    echo::Echo,
     parting::Parting,
     platform, processes,
-    shell::{Exit, Process, Terminal},
+    shell::{Echoing, Exit, Process, Terminal},
     stream::{Input, Output, StreamError},
     wire::{Incoming, Wire},
 };
@@ -51,7 +52,7 @@ enum Phase {
 /// What happened; one at a time.
 enum Event {
     Wire(Incoming),
-    Wrote(io::Result<usize>),
+    Wrote(io::Result<(usize, Echoing)>),
     Read(io::Result<usize>),
     Exited(io::Result<Exit>),
     Stop,
@@ -64,8 +65,8 @@ pub struct Session {
     process: Process,
     output: Output,
     input: Input,
-    // The last change, and where in the input it was found; none: the terminal echoes, as terminals begin.
-    echo: Option<(u64, bool)>,
+    // What the terminal does with input is looked at for a bastion that records it.
+    echo: Option<Echo>,
     // Everything that had the terminal open has closed it.
     closed: bool,
     phase: Phase,
@@ -74,15 +75,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session whose shell has just begun.
+    /// A session whose shell has just begun; `records_input`: its bastion wants to know when the terminal echoes.
     #[must_use]
-    pub fn new(terminal: Terminal, process: Process) -> Self {
+    pub fn new(terminal: Terminal, process: Process, records_input: bool) -> Self {
         Self {
             terminal,
             process,
             output: Output::default(),
             input: Input::default(),
-            echo: None,
+            echo: records_input.then(Echo::default),
             closed: false,
             phase: Phase::Running,
             scratch: vec![0; MAX_DATA],
@@ -165,10 +166,9 @@ impl Session {
         self.input.resume(input)?;
         let next = self.output.resume(have)?;
         wire.urgent(Frame::Control(Control::Hello { have: next }));
+        // Before what was taken is acknowledged: the bastion heard nothing on this socket, and takes it for hidden.
+        self.echo.iter_mut().flat_map(|echo| echo.since(input)).for_each(|frame| wire.urgent(frame));
         wire.urgent(Frame::Ack(self.input.taken()));
-        if let Some((offset, on)) = self.echo {
-            wire.urgent(Frame::Echo { offset, on });
-        }
         Ok(())
     }
 
@@ -186,6 +186,9 @@ impl Session {
                 return parting;
             }
             if self.input.taken() > taken {
+                if let Some(frame) = self.echo.as_mut().and_then(Echo::news) {
+                    wire.urgent(frame);
+                }
                 wire.ack(self.input.taken());
             }
         }
@@ -213,10 +216,6 @@ impl Session {
         let reads = self.reads() && self.output.is_said() && wire.takes_output();
         self.pace_drain(reads);
         let writes = wire.takes_input() && self.input.next().is_some();
-        if writes {
-            // Before what was typed is written: the terminal may change by it.
-            self.sample_echo(wire);
-        }
         let deadline = self.deadline(wire.silent_at());
         tokio::select! {
             // In this order, so that neither keys nor acknowledgements wait for output.
@@ -233,9 +232,10 @@ impl Session {
         let running = matches!(self.phase, Phase::Running);
         let typed = self.input.next().filter(|_| writes && running);
         let room = if reads { self.output.room() } else { 0 };
+        let watched = self.echo.as_ref().map(|_| self.process.id());
         tokio::select! {
             biased;
-            wrote = self.terminal.write(typed.map_or(&[][..], |typed| typed)), if typed.is_some() => Event::Wrote(wrote),
+            wrote = write(&self.terminal, typed.map_or(&[][..], |typed| typed), watched), if typed.is_some() => Event::Wrote(wrote),
             exit = self.process.exit(&self.terminal), if running => Event::Exited(exit),
             read = self.terminal.read(&mut self.scratch[..room]), if room > 0 => Event::Read(read),
             else => std::future::pending().await,
@@ -310,20 +310,22 @@ impl Session {
         }
     }
 
-    fn sample_echo<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) {
-        let on = self.terminal.echoes();
-        if on != self.echo.is_none_or(|(_, on)| on) {
-            let offset = self.input.taken();
-            self.echo = Some((offset, on));
-            wire.urgent(Frame::Echo { offset, on });
-        }
-    }
-
-    fn on_wrote(&mut self, wrote: io::Result<usize>) -> Result<(), Parting> {
+    fn on_wrote(&mut self, wrote: io::Result<(usize, Echoing)>) -> Result<(), Parting> {
+        let offset = self.input.taken();
         match wrote {
-            Ok(count) => self.input.advance(count),
+            Ok((count, seen)) => {
+                if let (Some(echo), Some(typed)) = (&mut self.echo, self.input.next()) {
+                    echo.took(offset, &typed[..count.min(typed.len())], seen);
+                }
+                self.input.advance(count);
+            }
             // Nobody reads any more: the shell's end is on the way, and what was typed has nowhere to go.
-            Err(error) if platform::is_hung_up(&error) => self.input.advance_all(),
+            Err(error) if platform::is_hung_up(&error) => {
+                if let Some(echo) = &mut self.echo {
+                    echo.took(offset, &[], Echoing::Hidden);
+                }
+                self.input.advance_all();
+            }
             Err(error) => return Err(fault(&error)),
         }
         Ok(())
@@ -331,6 +333,9 @@ impl Session {
 
     fn on_output(&mut self, count: usize) {
         self.output.push(&self.scratch[..count]);
+        if let Some(echo) = &mut self.echo {
+            echo.printed(&self.scratch[..count]);
+        }
         if let Phase::Draining { silent_at, .. } = &mut self.phase {
             *silent_at = Instant::now() + DRAIN_SILENCE;
         }
@@ -374,6 +379,14 @@ impl Session {
             Phase::Running | Phase::Draining { .. } | Phase::Told { .. } => {}
         }
         Ok(())
+    }
+}
+
+/// Gives the terminal input, and looks what it does with it if somebody wants to know.
+async fn write(terminal: &Terminal, bytes: &[u8], watched: Option<u32>) -> io::Result<(usize, Echoing)> {
+    match watched {
+        Some(shell) => terminal.write_watched(bytes, shell).await,
+        None => Ok((terminal.write(bytes).await?, Echoing::Hidden)),
     }
 }
 

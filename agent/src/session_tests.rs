@@ -32,6 +32,11 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 /// Starts a session, and takes its `hello`.
 async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
+    begin_for(shell, command, false).await
+}
+
+/// The same for a bastion that records input, or does not.
+async fn begin_for(shell: Shell, command: Option<&str>, records_input: bool) -> Bastion {
     let (near, far) = tokio::io::duplex(8 * 1024);
     let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
@@ -46,7 +51,7 @@ async fn begin(shell: Shell, command: Option<&str>) -> Bastion {
     let (terminal, process) = shell::open(shell, &Allowed::default(), &request).unwrap();
     let stopped = stop.clone();
     let session = tokio::spawn(async move {
-        let mut session = Session::new(terminal, process);
+        let mut session = Session::new(terminal, process, records_input);
         let mut wire = Wire::new(near);
         let parting = session.run(&mut wire, None, &stopped).await;
         wire.close(1000, "").await;
@@ -180,9 +185,9 @@ async fn a_size_is_applied_and_told_in_the_streams_order() {
 }
 
 #[tokio::test]
-async fn a_hidden_terminal_is_told_before_what_is_typed_into_it() {
-    let mut bastion =
-        begin(Shell::Login, Some("stty -echo; echo go; read line; stty echo; echo on; read line")).await;
+async fn a_hidden_terminal_is_told_before_what_was_typed_into_it_is_acknowledged() {
+    let command = "stty -echo; echo go; read line; stty echo; echo on; read line";
+    let mut bastion = begin_for(Shell::Login, Some(command), true).await;
     bastion.until(|frame| matches!(frame, Frame::Data { bytes, .. } if bytes.starts_with(b"go"))).await;
     bastion.type_at(0, b"secret\n").await;
     let (_, others) = bastion.until(|frame| matches!(frame, Frame::Data { .. })).await;
@@ -190,6 +195,15 @@ async fn a_hidden_terminal_is_told_before_what_is_typed_into_it() {
     bastion.type_at(7, b"x\n").await;
     let (_, others) = bastion.until(|frame| matches!(frame, Frame::Ack(_))).await;
     assert_eq!(others[..2], [Frame::Echo { offset: 7, on: true }, Frame::Ack(9)]);
+}
+
+#[tokio::test]
+async fn a_bastion_that_records_no_input_is_not_told_of_echo() {
+    let mut bastion = begin(Shell::Login, Some("stty -echo; echo go; read line")).await;
+    bastion.until(|frame| matches!(frame, Frame::Data { bytes, .. } if bytes.starts_with(b"go"))).await;
+    bastion.type_at(0, b"secret\n").await;
+    let (_, others) = bastion.until(is_exit).await;
+    assert!(others.iter().all(|frame| !matches!(frame, Frame::Echo { .. })), "{others:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use openapi::agents::COMMAND_MAX;
 use portable_pty::CommandBuilder;
 use tokio::sync::Notify;
 
-pub use crate::platform::Exit;
+pub use crate::platform::{Echoing, Exit};
 use crate::{
     platform::{self, Pty},
     processes,
@@ -172,12 +172,15 @@ impl Terminal {
         }
     }
 
-    /// Whether it echoes what is typed.
-    #[must_use]
-    pub fn echoes(&self) -> bool {
+    /// The same, and what the terminal did with input at that moment; perhaps only the first line of it. `shell` is
+    /// the terminal's first process.
+    ///
+    /// # Errors
+    /// Whatever the kernel says, such as that nobody reads any more.
+    pub async fn write_watched(&self, bytes: &[u8], shell: u32) -> io::Result<(usize, Echoing)> {
         match self {
-            Self::Pty(pty) => pty.echoes(),
-            Self::Loop(_) => true,
+            Self::Pty(pty) => pty.write_watched(bytes, shell).await,
+            Self::Loop(echo) => Ok((echo.write(bytes).await, Echoing::Shown)),
         }
     }
 
@@ -213,6 +216,15 @@ impl Terminal {
 }
 
 impl Process {
+    /// The terminal's first process; 0: none.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Child { child, .. } => child.id(),
+            Self::None { .. } => 0,
+        }
+    }
+
     /// Waits for the shell's end. Cancel safe.
     ///
     /// # Errors

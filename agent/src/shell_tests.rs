@@ -124,14 +124,74 @@ async fn a_terminal_has_its_size_and_changes_it() {
 
 #[tokio::test]
 async fn a_hidden_password_is_seen_to_be_hidden() {
-    let (terminal, _process) =
-        run(&request("stty -echo; echo off; read line; stty echo; echo on; read line"));
+    let (terminal, process) = run(&request("stty -echo; echo off; read line; stty echo; echo on; read line"));
     read_until(&terminal, "off").await;
-    assert!(!terminal.echoes());
-    terminal.write(b"secret\n").await.unwrap();
+    let wrote = terminal.write_watched(b"secret\nmore", process.id()).await.unwrap();
+    assert_eq!(wrote, (11, Echoing::Hidden));
     let seen = read_until(&terminal, "on").await;
     assert!(!seen.contains("secret"));
-    assert!(terminal.echoes());
+    let wrote = terminal.write_watched(b"\n", process.id()).await.unwrap();
+    assert_eq!(wrote, (1, Echoing::Shown));
+}
+
+/// Waits until the terminal is found so.
+async fn until(terminal: &Terminal, process: &Process, wanted: Echoing) {
+    let Terminal::Pty(pty) = terminal else { panic!("no terminal") };
+    within(async {
+        while pty.echoing(process.id()) != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Whether a program is installed.
+fn there_is(program: &str) -> bool {
+    let found = std::process::Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    found.unwrap().status.success()
+}
+
+/// A shell without start files, with its prompt and its editor up.
+async fn prompting(shell: &str) -> (Terminal, Process) {
+    let (terminal, process) = run(&request(shell));
+    until(&terminal, &process, Echoing::Edited).await;
+    (terminal, process)
+}
+
+#[tokio::test]
+async fn a_shells_own_prompt_shows_what_is_typed_and_its_hidden_reads_do_not() {
+    for (shell, hidden) in [
+        ("bash --norc -i", &["read -s x", "read -sn2 x", "stty -echo; read x; stty echo"][..]),
+        ("zsh -f -i", &["read -s x", "read -k2 -s x"]),
+    ] {
+        if !there_is(shell.split(' ').next().unwrap()) {
+            continue;
+        }
+        let (terminal, process) = prompting(&format!("exec {shell}")).await;
+        for line in hidden {
+            let typed = format!("{line}; stty sane; echo is-$((40+2))\rsecret");
+            let wrote = terminal.write_watched(typed.as_bytes(), process.id()).await.unwrap();
+            assert_eq!(wrote, (typed.len() - 6, Echoing::Edited), "a line, and not what comes after it");
+            until(&terminal, &process, Echoing::Hidden).await;
+            terminal.write(b"ab\n").await.unwrap();
+            read_until(&terminal, "is-42").await;
+            until(&terminal, &process, Echoing::Edited).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_not_the_sessions_own_shell_is_hidden() {
+    let (terminal, process) = prompting("exec bash --norc -i").await;
+    // Another shell's prompt, and another program's line editor in the shell's place.
+    for line in ["bash --norc -i", "exec python3 -c 'import readline; input(1); input(2)'"] {
+        terminal.write(format!("{line}\r").as_bytes()).await.unwrap();
+        until(&terminal, &process, Echoing::Hidden).await;
+        terminal.write(b"exit\r").await.unwrap();
+        if line.starts_with("bash") {
+            until(&terminal, &process, Echoing::Edited).await;
+        }
+    }
 }
 
 #[tokio::test]

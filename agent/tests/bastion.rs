@@ -228,6 +228,7 @@ impl Bastion {
             cols: 80,
             rows: 24,
             user: "alice".into(),
+            records_input: false,
         };
         change(&mut claims);
         json!({"session_id": session, "token": signer(1, "tk-1").sign(RELAY_TYP, &claims).unwrap(), "cols": 80,

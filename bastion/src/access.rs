@@ -27,8 +27,14 @@ use crate::{
 };
 
 /// What sessions of this bastion can honour.
-const HONOURED: [Demand; 5] =
-    [Demand::MaxDuration, Demand::IdleTimeout, Demand::NotAfter, Demand::ReadOnly, Demand::RunAs];
+const HONOURED: [Demand; 6] = [
+    Demand::MaxDuration,
+    Demand::IdleTimeout,
+    Demand::NotAfter,
+    Demand::RecordInput,
+    Demand::ReadOnly,
+    Demand::RunAs,
+];
 
 /// Why there is no terminal.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +120,22 @@ pub struct Issued {
     pub token: String,
     /// Seconds.
     pub expires_in: i64,
+    /// Whether what is typed in the session will be recorded, as things are now.
+    pub records_input: bool,
+}
+
+/// A session that is gone back to, as far as a ruling minds: it is counted already, and records what it began with.
+#[derive(Clone, Copy, Debug)]
+pub struct Back {
+    records_input: bool,
+    mode: Mode,
+}
+
+impl Back {
+    /// What it can honour. What only looks types nothing that could be recorded.
+    fn honours(self, demand: Demand) -> bool {
+        demand != Demand::RecordInput || self.records_input || self.mode == Mode::Watch
+    }
 }
 
 /// Proof of a ruling that allowed. Only [`Access::redeem`] makes one; only the hub takes it.
@@ -194,12 +216,14 @@ impl Access {
 
     /// Rules, and mints a ticket if the ruling allows.
     pub async fn issue(&self, asker: &Asker<'_>, ask: &Ask) -> Result<Issued, Refused> {
-        let back = ask.back_to.is_some();
+        let back_to = ask.back_to.as_ref().map(|(session, mode)| (session.as_str(), Some(*mode)));
+        let back = self.back(back_to).await?;
         let judgement = self.judge(asker, &ask.asset, Purpose::Issue, back, self.clock.millis()).await?;
-        let purpose = if back { "reattach" } else { "issue" };
+        let purpose = if back.is_some() { "reattach" } else { "issue" };
         let decision = self.keep(asker, &ask.asset, purpose, ask.reason.as_deref(), &judgement).await?;
-        allowed(&judgement.ruling, &decision)?;
-        self.admit(back)?;
+        let begins = allowed(&judgement.ruling, &decision)?.obligations.record_input;
+        let records_input = back.map_or(begins, |back| back.records_input);
+        self.admit(back.is_some())?;
         let ticket = BrowserTicket {
             user: &asker.user.id,
             asset: &ask.asset,
@@ -213,7 +237,7 @@ impl Access {
             back_to: ask.back_to.as_ref().map(|(session, mode)| (session.as_str(), *mode)),
         };
         let (token, expires_in) = self.tickets.mint_browser(ticket).await?;
-        Ok(Issued { token, expires_in })
+        Ok(Issued { token, expires_in, records_input })
     }
 
     /// Spends a ticket and rules again, on how things are now.
@@ -226,11 +250,11 @@ impl Access {
         let claims = self.tickets.redeem_browser(token, credential, address).await?;
         let user = self.db.user(&claims.sub).await?.ok_or(TicketRefused::Bad)?;
         let asker = Asker { user: &user, address, credential: credential.unwrap_or("plain") };
-        let back = claims.sid.is_some();
+        let back = self.back(claims.sid.as_deref().map(|session| (session, claims.mode))).await?;
         let judgement = self.judge(&asker, &claims.asset, Purpose::Redeem, back, self.clock.millis()).await?;
         let decision = self.keep(&asker, &claims.asset, "redeem", None, &judgement).await?;
         let grant = allowed(&judgement.ruling, &decision)?.clone();
-        self.admit(back)?;
+        self.admit(back.is_some())?;
         let asset = judgement.asset.ok_or_else(|| Refused::NotAvailable { decision: decision.clone() })?;
         Ok(Permit {
             run_as: grant.obligations.run_as.first().cloned().or_else(|| asset.run_as.clone()),
@@ -247,33 +271,42 @@ impl Access {
         })
     }
 
+    /// What a session that is gone back to can honour.
+    async fn back(&self, to: Option<(&str, Option<Mode>)>) -> Result<Option<Back>, DbError> {
+        let Some((session, mode)) = to else { return Ok(None) };
+        let row = self.db.session(session).await?;
+        let records_input = row.is_some_and(|row| row.records_input());
+        Ok(Some(Back { records_input, mode: mode.unwrap_or(Mode::Control) }))
+    }
+
     /// A new session needs room to be recorded in; one that lives has it.
     fn admit(&self, back: bool) -> Result<(), Refused> {
         if back { Ok(()) } else { self.spool.admit().map_err(Refused::Recording) }
     }
 
     /// What the chain says of this user and this asset at an instant, UTC milliseconds. `back`: to a session
-    /// that lives, and is not counted. Keeps nothing.
+    /// that lives. Keeps nothing.
     pub async fn judge(
         &self,
         asker: &Asker<'_>,
         asset: &str,
         purpose: Purpose,
-        back: bool,
+        back: Option<Back>,
         at: i64,
     ) -> Result<Judgement, Refused> {
         let asset = self.db.asset(asset).await?;
         let groups = self.db.groups_of(&asker.user.id).await?;
         let id = asset.as_ref().map_or("", |asset| &asset.id);
         let live = self.db.live(&asker.user.id, id, self.clock.millis()).await?;
-        let besides = |count: u64| count.saturating_sub(u64::from(back));
+        let besides = |count: u64| count.saturating_sub(u64::from(back.is_some()));
         let live = LiveSessions {
             user: besides(live.user),
             asset: besides(live.asset),
             user_asset: besides(live.user_asset),
             global: besides(live.global),
         };
-        self.judge_with(asker, asset, groups, live, purpose, at).await
+        let honoured = HONOURED.into_iter().filter(|demand| back.is_none_or(|back| back.honours(*demand)));
+        self.judge_with(asker, asset, groups, live, Capabilities::of(honoured), (purpose, at)).await
     }
 
     /// What the chain says of many assets, in their order; for lists.
@@ -286,9 +319,9 @@ impl Access {
         let now = self.clock.millis();
         let mut judgements = Vec::with_capacity(assets.len());
         for asset in assets {
-            let live = LiveSessions::default();
-            judgements
-                .push(self.judge_with(asker, Some(asset), groups.clone(), live, Purpose::List, now).await?);
+            let (live, honoured) = (LiveSessions::default(), Capabilities::of(HONOURED));
+            let when = (Purpose::List, now);
+            judgements.push(self.judge_with(asker, Some(asset), groups.clone(), live, honoured, when).await?);
         }
         Ok(judgements)
     }
@@ -299,8 +332,8 @@ impl Access {
         asset: Option<assets::Model>,
         groups: Vec<String>,
         live: LiveSessions,
-        purpose: Purpose,
-        now: i64,
+        capabilities: Capabilities,
+        (purpose, now): (Purpose, i64),
     ) -> Result<Judgement, Refused> {
         let facts = Facts {
             subject: Subject {
@@ -317,7 +350,7 @@ impl Access {
             facts: facts.clone(),
             now,
             level: if purpose == Purpose::List { Level::Viewer } else { Level::User },
-            capabilities: Capabilities::of(HONOURED),
+            capabilities,
         };
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner).clone();
         let ruling = active.chain.decide(&request, purpose).await;

@@ -224,6 +224,7 @@ impl Hub {
             command: permit.claims.command,
             cols,
             rows,
+            records_input: permit.obligations.record_input,
         };
         self.live_on(&row, session, doors, strings, (Relay::Waiting(None), Some(task)));
         let attached = self.attach(&id, plain, false).await;
@@ -265,7 +266,11 @@ impl Hub {
     fn parts(&self, row: &sessions::Model, obligations: &Obligations, header: Header) -> Parts {
         let inner = &self.0;
         Parts {
-            terms: terms(row, obligations, &inner.graces),
+            terms: Terms {
+                // What its recording began as, not what a row says that may have been changed.
+                records_input: header.records_input,
+                ..terms(row, obligations, &inner.graces)
+            },
             header,
             owner: row.user_id.clone(),
             spool: inner.spool.clone(),
@@ -465,6 +470,7 @@ fn terms(row: &sessions::Model, obligations: &Obligations, graces: &crate::confi
         cols: side(row.cols),
         rows: side(row.rows),
         read_only: obligations.read_only,
+        records_input: obligations.record_input,
         idle_timeout: obligations.idle_timeout.map(Duration::from_secs),
         max_duration: longest.map(Duration::from_millis),
         detach_grace: graces.detach_grace.0,

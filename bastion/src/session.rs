@@ -2,9 +2,8 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use openapi::frames::{Control, Frame, MAX_DATA};
-use recordings::{Exit as RecordedExit, Header, Kind, Live, Recorder, RecorderError, Spool, SpoolError};
+use openapi::frames::{Control, Frame};
+use recordings::{Exit as RecordedExit, Header, Live, Recorder, RecorderError, Spool, SpoolError};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
@@ -12,11 +11,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod drawing;
+mod kinds;
 mod machine;
 mod outbox;
 mod reason;
 mod row;
 
+pub use kinds::shown;
 pub use machine::{Event, FAREWELL, Terms, redrawn, restarting};
 pub use outbox::{Close, Next, Outbox};
 pub use reason::Reason;
@@ -27,7 +28,8 @@ use crate::{
     db::{Db, DbError, recordings as rows},
 };
 use drawing::{Drawer, Drawn};
-use machine::{Action, Machine, Screen, Status};
+use kinds::recorded;
+use machine::{Action, Machine, Recorded, Screen, Status};
 use reason::Exit;
 
 /// Messages that may wait for a session; its sockets wait when it is full, and stop reading.
@@ -140,8 +142,8 @@ impl Session {
 
     /// A session that an earlier start of the bastion left, and its journal.
     pub fn resumed(parts: Parts, recorder: Recorder, ages: &Ages, asked: Asked) -> (Self, Doors) {
-        let (terms, output) = (parts.terms.clone(), recorder.output_offset());
-        let machine = Machine::resumed(terms, recorder.size(), output, ages.session);
+        let recorded = Recorded { output: recorder.output_offset(), input: recorder.input_offset() };
+        let machine = Machine::resumed(parts.terms.clone(), recorder.size(), recorded, ages.session);
         let (mut session, doors) = Self::made(parts, machine, ages.session, asked);
         session.recorded = recorder.last_at().max(ages.recording);
         session.live.send_replace(Some(recorder.live()));
@@ -277,18 +279,14 @@ impl Session {
                     let mut instead = self.machine.on(Event::NoReplay(socket), self.now());
                     // It gets a screen; what was decided to be shown before it is not for it.
                     instead.extend(actions.filter(|action| !is_output(action)));
-                    return self.perform_recorded(instead).await;
+                    for action in instead {
+                        self.deliver(action).await;
+                    }
+                    return;
                 }
             } else {
                 self.deliver(action).await;
             }
-        }
-    }
-
-    /// What is left of a batch that is recorded already.
-    async fn perform_recorded(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            self.deliver(action).await;
         }
     }
 
@@ -322,6 +320,8 @@ impl Session {
         match action {
             Action::Begin
             | Action::RecordOutput { .. }
+            | Action::RecordInput { .. }
+            | Action::RecordMasked { .. }
             | Action::RecordSize { .. }
             | Action::RecordGap { .. }
             | Action::Mark(_)
@@ -427,53 +427,8 @@ impl Session {
             outbox.close([], relay, now);
         }
         let session = &self.header.facts.session;
-        row::write_end(&self.db, &self.clock, session, &self.owner, reason, exit.unwrap_or_default()).await;
+        row::write_end(&self.db, &self.clock, session, &self.owner, row::end(reason, exit)).await;
     }
-}
-
-/// What an action adds to the recording.
-fn recorded(action: &Action) -> Option<Kind> {
-    match action {
-        Action::RecordOutput { offset, bytes } => {
-            Some(Kind::Output { offset: *offset, bytes: bytes.clone() })
-        }
-        Action::RecordSize { offset, cols, rows } => {
-            Some(Kind::Resize { offset: *offset, cols: *cols, rows: *rows })
-        }
-        Action::RecordGap { lost } => Some(Kind::Gap { lost: *lost }),
-        Action::Mark(label) => Some(Kind::Marker(label.clone())),
-        Action::Begin
-        | Action::ToBrowser(_)
-        | Action::Replay { .. }
-        | Action::Draw(_)
-        | Action::DropBrowser(_)
-        | Action::ToRelay(_)
-        | Action::DropRelay(_)
-        | Action::BrowserEnding
-        | Action::Tell(_)
-        | Action::HandOver
-        | Action::Finish { .. } => None,
-    }
-}
-
-/// What a browser is shown of a recording.
-pub fn shown(kind: Kind) -> Vec<Frame> {
-    match kind {
-        Kind::Output { offset, bytes } => pieces(offset, bytes).collect(),
-        Kind::Resize { offset, cols, rows } => vec![Frame::Resized { offset, cols, rows }],
-        Kind::Exit(exit) => vec![Frame::Control(Control::Exit { code: exit.code, signal: exit.signal })],
-        Kind::Input { .. } | Kind::Marker(_) | Kind::Gap { .. } => Vec::new(),
-    }
-}
-
-/// Output in pieces that fit their frames: what is read back may be longer.
-fn pieces(mut offset: u64, mut bytes: Bytes) -> impl Iterator<Item = Frame> {
-    std::iter::from_fn(move || {
-        let piece = bytes.split_to(bytes.len().min(MAX_DATA));
-        let frame = Frame::Data { offset, bytes: piece.clone() };
-        offset += piece.len() as u64;
-        (!piece.is_empty()).then_some(frame)
-    })
 }
 
 fn is_output(action: &Action) -> bool {

@@ -83,6 +83,8 @@ pub struct RelayTicket {
     pub cols: u16,
     /// Rows.
     pub rows: u16,
+    /// Whether what is typed is recorded.
+    pub records_input: bool,
 }
 
 impl Tickets {
@@ -140,6 +142,7 @@ impl Tickets {
             cols: ask.cols,
             rows: ask.rows,
             user: ask.username.clone(),
+            records_input: ask.records_input,
         };
         let row = tickets::Model {
             session_id: Some(ask.session.clone()),

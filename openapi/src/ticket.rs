@@ -146,6 +146,13 @@ pub struct RelayClaims {
     pub rows: u16,
     /// The user's name, for people to read.
     pub user: String,
+    /// Whether input is recorded: only then are ECHO frames of use. An agent that is not told sends them.
+    #[serde(default = "in_doubt")]
+    pub records_input: bool,
+}
+
+fn in_doubt() -> bool {
+    true
 }
 
 /// The claims of the proof that comes with an approval.

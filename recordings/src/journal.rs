@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Payloads: start, the [`Header`] as JSON; output, the raw bytes; input, the raw bytes if the header says that
-//! input is recorded *and* the terminal echoed, else nothing (the offset alone is kept, to resume by); resize, u16
+//! input is recorded *and* the terminal echoed, else nothing (of keys that are hidden the offset alone is kept); resize, u16
 //! columns and u16 rows; marker, UTF-8; gap, u64 bytes of output lost; exit, the [`Exit`] as JSON; end, the
 //! [`End`] as JSON. The first record is the start; nothing follows the end. A reader takes whole records and stops
 //! at the first that is not: there the file is cut when it is recovered.
@@ -92,7 +92,8 @@ pub enum Kind {
     },
     /// The host took input: one event a DATA frame, once it is acknowledged.
     Input {
-        /// Offset of the first byte in the input stream. Read back where nothing is kept: the end of the frame.
+        /// Offset of the first byte in the input stream, which must continue it exactly. Where nothing is kept (`echo`
+        /// is not set) the bytes need not be given either: then, as when it is read back, the end of what was typed.
         offset: u64,
         /// The raw bytes; kept only if input is recorded and `echo` is set.
         bytes: Bytes,
@@ -234,8 +235,11 @@ impl Cursor {
                 Framed::new(2, 0, at, self.output, bytes)
             }
             Kind::Input { offset, bytes, echo } => {
-                continues("input", self.input, offset)?;
-                self.input += bytes.len() as u64;
+                // What is hidden may come as its end alone.
+                if echo || offset < self.input {
+                    continues("input", self.input, offset)?;
+                }
+                self.input = offset + bytes.len() as u64;
                 let kept = if self.records_input && echo { bytes } else { Bytes::new() };
                 Framed::new(3, if echo { 0 } else { NO_ECHO }, at, self.input, kept)
             }

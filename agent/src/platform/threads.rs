@@ -12,7 +12,7 @@ use bytes::Bytes;
 use portable_pty::{ChildKiller, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use tokio::sync::{mpsc, watch};
 
-use super::Exit;
+use super::{Echoing, Exit};
 
 /// How much is read or written at once.
 const PIECE: usize = 16 * 1024;
@@ -114,10 +114,12 @@ impl Pty {
         Ok(count)
     }
 
-    /// Whether it echoes what is typed. A console does not tell, so no key is taken for harmless.
-    #[must_use]
-    pub fn echoes(&self) -> bool {
-        false
+    /// The same. A console does not tell whether it shows what is typed, so no key is taken for harmless.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::BrokenPipe`] when nobody reads any more.
+    pub async fn write_watched(&self, bytes: &[u8], _shell: u32) -> io::Result<(usize, Echoing)> {
+        Ok((self.write(bytes).await?, Echoing::Hidden))
     }
 
     /// Gives it a size.
@@ -232,9 +234,9 @@ mod tests {
         let (pty, mut child) = run("stty size; read line; stty size; seq 1 5000; exit 7");
         read_until(&pty, "24 80").await;
         assert!(!child.is_over() && std::fs::exists(format!("/proc/{}", child.id())).unwrap());
-        assert!(!pty.echoes(), "nobody can tell");
         pty.resize(132, 43).unwrap();
-        assert_eq!(within(pty.write(b"\n")).await.unwrap(), 1);
+        let wrote = within(pty.write_watched(b"\n", child.id())).await.unwrap();
+        assert_eq!(wrote, (1, Echoing::Hidden), "nobody can tell");
         read_until(&pty, "43 132").await;
         read_until(&pty, "\n5000\r\n").await;
         assert_eq!(within(child.exit()).await.unwrap(), Exit { code: Some(7), signal: None });

@@ -23,10 +23,14 @@ use tokio::{
     signal::unix::{Signal, SignalKind},
 };
 
-use super::{Account, Exit, Exposure, Row};
+use super::{Account, Echoing, Exit, Exposure, Row};
 
 /// The search path of every shell, until the shell's own start files change it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Shells whose line editor tells itself apart from their hidden reads, as [`is_edited`] looks for it.
+const EDITORS: [&str; 3] = ["bash", "sh", "zsh"];
+/// What stands between the agent and the shell of another account.
+const SWITCHES: [&str; 2] = ["runuser", "su"];
 
 /// The account that the agent runs as.
 #[must_use]
@@ -149,9 +153,30 @@ impl Pty {
     /// # Errors
     /// Whatever the kernel says, such as that nobody reads any more.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(|| bytes).await
+    }
+
+    /// The same, and what the terminal did with input at that moment: it is asked when it is ready to take some, not
+    /// before a wait. What follows a line that a shell's editor gets is left for another write: by then a program may
+    /// read it, and hide it. `shell` is the terminal's first process.
+    ///
+    /// # Errors
+    /// Whatever the kernel says, such as that nobody reads any more.
+    pub async fn write_watched(&self, bytes: &[u8], shell: u32) -> io::Result<(usize, Echoing)> {
+        let mut seen = Echoing::Hidden;
+        let wrote = self.put(|| {
+            seen = self.echoing(shell);
+            if seen == Echoing::Edited { first_line(bytes) } else { bytes }
+        });
+        let count = wrote.await?;
+        Ok((count, seen))
+    }
+
+    /// Writes what `next` says once the terminal is ready.
+    async fn put<'a>(&self, mut next: impl FnMut() -> &'a [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.writable().await?;
-            match self.0.get_ref().write(bytes) {
+            match self.0.get_ref().write(next()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return done,
@@ -159,10 +184,15 @@ impl Pty {
         }
     }
 
-    /// Whether it echoes what is typed; true when it cannot be asked.
+    /// What it does with what is typed now; `shell` is its first process.
     #[must_use]
-    pub fn echoes(&self) -> bool {
-        echoes(self.0.get_ref().as_fd())
+    pub fn echoing(&self, shell: u32) -> Echoing {
+        let terminal = self.0.get_ref().as_fd();
+        match settings(terminal) {
+            Some(settings) if settings.c_lflag & libc::ECHO != 0 => Echoing::Shown,
+            Some(settings) if is_edited(&settings) && is_at_prompt(terminal, shell) => Echoing::Edited,
+            Some(_) | None => Echoing::Hidden,
+        }
     }
 
     /// Gives it a size; its foreground processes get SIGWINCH.
@@ -347,13 +377,45 @@ fn watch(terminal: OwnedFd) -> io::Result<AsyncFd<File>> {
     unsafe { AsyncFd::register(File::from(terminal)) }.map_err(io::Error::from)
 }
 
-/// Whether the terminal echoes what is typed; true when it cannot be asked.
-fn echoes(terminal: BorrowedFd<'_>) -> bool {
+/// The terminal's settings; none when it cannot be asked.
+fn settings(terminal: BorrowedFd<'_>) -> Option<libc::termios> {
     // SAFETY: all-zero bytes are a valid `termios`, and the descriptor is open while it is borrowed.
     unsafe {
         let mut settings: libc::termios = mem::zeroed();
-        libc::tcgetattr(terminal.as_raw_fd(), &raw mut settings) != 0 || settings.c_lflag & libc::ECHO != 0
+        (libc::tcgetattr(terminal.as_raw_fd(), &raw mut settings) == 0).then_some(settings)
     }
+}
+
+/// Whether these are a line editor's settings, which shows keys itself. readline and zsh's editor take a key at a
+/// time, leave signals on, and switch off the key that quotes the next. What reads a secret key by key (`read -sn1`,
+/// `read -ks`) leaves that one on, and so do programs that take the whole terminal, such as ssh, tmux and sudo.
+fn is_edited(settings: &libc::termios) -> bool {
+    let local = settings.c_lflag & (libc::ICANON | libc::ISIG);
+    local == libc::ISIG && settings.c_cc[libc::VLNEXT] == libc::_POSIX_VDISABLE
+}
+
+/// Whether the session's own shell has the terminal; false when that cannot be told.
+fn is_at_prompt(terminal: BorrowedFd<'_>, shell: u32) -> bool {
+    // SAFETY: tcgetpgrp takes any number for a descriptor and answers -1 for a bad one.
+    let group = unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) };
+    let Some((name, parent)) = u32::try_from(group).ok().and_then(name_and_parent) else { return false };
+    let own = group.cast_unsigned() == shell
+        || parent == shell
+            && name_and_parent(shell).is_some_and(|(switch, _)| SWITCHES.contains(&switch.as_str()));
+    own && EDITORS.contains(&name.as_str())
+}
+
+/// A process's name and its parent.
+fn name_and_parent(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    Some((name.to_owned(), rest.split_ascii_whitespace().nth(1)?.parse().ok()?))
+}
+
+/// Up to the first end of a line, and with it.
+fn first_line(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| super::ends_line(*byte));
+    end.map_or(bytes, |end| &bytes[..=end])
 }
 
 /// Gives the terminal a size; its foreground processes get SIGWINCH.

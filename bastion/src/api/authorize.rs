@@ -29,6 +29,8 @@ pub struct Proposed {
     cols: u16,
     /// Rows.
     rows: u16,
+    /// Whether what is typed is recorded.
+    records_input: bool,
 }
 
 /// A ticket.
@@ -118,7 +120,12 @@ pub async fn issued(app: &App, user: &User, ask: Ask) -> Result<Authorized, ApiE
         token: issued.token,
         ws_url: format!("{}/api/v1/tty/ws", app.config.ws_base()),
         expires_in: issued.expires_in,
-        session: Proposed { command: ask.command.into(), cols: ask.cols, rows: ask.rows },
+        session: Proposed {
+            command: ask.command.into(),
+            cols: ask.cols,
+            rows: ask.rows,
+            records_input: issued.records_input,
+        },
     })
 }
 

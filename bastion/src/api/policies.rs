@@ -231,7 +231,7 @@ impl Policies {
         let address = body.ip.and_then(|ip| ip.parse().ok()).unwrap_or(admin.address);
         let asker = Asker { user: &user, address, credential: "simulation" };
         let judgement =
-            app.access.judge(&asker, &body.asset, Purpose::Simulate, false, at).await.map_err(refusal)?;
+            app.access.judge(&asker, &body.asset, Purpose::Simulate, None, at).await.map_err(refusal)?;
         let (effect, code) = outcome(&judgement.ruling);
         Ok(Json(Simulation {
             effect: effect.to_owned(),

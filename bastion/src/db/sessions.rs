@@ -1,5 +1,6 @@
 //! Terminal sessions.
 
+use policies::Obligations;
 use sea_orm::entity::prelude::*;
 use sea_orm::{ActiveValue::Set, QueryOrder as _, QuerySelect as _, sea_query::Expr};
 
@@ -55,6 +56,13 @@ pub struct Model {
     pub started_at: Option<i64>,
     /// UTC milliseconds.
     pub ended_at: Option<i64>,
+}
+
+impl Model {
+    /// Whether what is typed is recorded, for the session's whole life.
+    pub fn records_input(&self) -> bool {
+        serde_json::from_str(&self.obligations).is_ok_and(|terms: Obligations| terms.record_input)
+    }
 }
 
 /// Nothing is joined.

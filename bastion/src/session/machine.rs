@@ -18,6 +18,7 @@ mod browser;
 mod deadlines;
 mod input;
 mod relay;
+mod typed;
 
 use browser::Browser;
 pub use deadlines::FAREWELL;
@@ -35,6 +36,8 @@ pub struct Terms {
     pub rows: u16,
     /// No input is passed on.
     pub read_only: bool,
+    /// What is typed is recorded too.
+    pub records_input: bool,
     /// Without a key typed for this long it ends.
     pub idle_timeout: Option<Duration>,
     /// It ends this long after it was opened.
@@ -56,6 +59,15 @@ pub struct Screen {
     pub rows: u16,
     /// What redraws it.
     pub bytes: Bytes,
+}
+
+/// How far a recording has come, in bytes of either stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Of output.
+    pub output: u64,
+    /// Of input, where it is recorded.
+    pub input: u64,
 }
 
 /// What happened.
@@ -137,6 +149,18 @@ pub enum Action {
         offset: u64,
         /// The bytes.
         bytes: Bytes,
+    },
+    /// Record input that the host has taken, and its terminal shown.
+    RecordInput {
+        /// Of its first byte.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Record that the host has taken input, and not what.
+    RecordMasked {
+        /// Of the first byte after it.
+        end: u64,
     },
     /// Record a size.
     RecordSize {
@@ -252,7 +276,7 @@ impl Machine {
             output: 0,
             lost_up_to: 0,
             relay_acked: 0,
-            input: Input::default(),
+            input: Input::new(terms.records_input),
             peers: 0,
             exiting_since: Duration::ZERO,
             printed_last: Duration::ZERO,
@@ -262,9 +286,10 @@ impl Machine {
         }
     }
 
-    /// A session that an earlier start of the bastion left at `now`: `output` bytes are recorded, both its ends
-    /// are gone. What was typed before is the agent's to say.
-    pub fn resumed(terms: Terms, size: (u16, u16), output: u64, now: Duration) -> Self {
+    /// A session that an earlier start of the bastion left at `now`: so much is recorded, both its ends are gone.
+    /// What was typed before is the agent's to say.
+    pub fn resumed(terms: Terms, size: (u16, u16), recorded: Recorded, now: Duration) -> Self {
+        let Recorded { output, input } = recorded;
         Self {
             now,
             phase: Phase::Active,
@@ -274,7 +299,7 @@ impl Machine {
             size,
             output,
             relay_acked: output,
-            input: Input::unknown(),
+            input: Input::unknown(terms.records_input.then_some(input)),
             last_key: now,
             ..Self::new(terms)
         }

@@ -1,5 +1,6 @@
 //! Any interleaving of disconnects, restarts, power cuts, lost and repeated acknowledgements: every byte of output
-//! is shown once and recorded once (or declared lost), every byte of input reaches the shell once.
+//! is shown once and recorded once (or declared lost), every byte of input reaches the shell once, and is recorded
+//! once where the terminal showed it, and nowhere where it did not.
 
 use std::collections::VecDeque;
 
@@ -30,6 +31,15 @@ struct Agent {
     acked: u64,
     received: u64,
     taken: u64,
+    /// Whether the terminal echoes now, and did for each byte that it took.
+    echoes: bool,
+    echoed: Vec<bool>,
+    /// What it said of that; one that is forgetful says only the last word again.
+    changes: Vec<(u64, bool)>,
+    forgetful: bool,
+    /// The bastion was restarted, so it cannot know what was typed from here to there.
+    restarted: bool,
+    unknown: Vec<(u64, u64)>,
     outgoing: VecDeque<Frame>,
 }
 
@@ -56,7 +66,15 @@ impl Agent {
                 assert!(have <= self.printed && input <= self.taken);
                 self.acked = self.acked.max(have);
                 (self.greeted, self.received) = (true, self.taken);
+                if self.restarted {
+                    self.unknown.push((input, self.taken));
+                }
                 self.outgoing.push_back(control(Control::Hello { have: self.acked }));
+                let first = self.changes.iter().rposition(|(at, _)| *at <= input).unwrap_or(0);
+                let first = if self.forgetful { self.changes.len().saturating_sub(1) } else { first };
+                let changes =
+                    self.changes[first..].iter().map(|(offset, on)| Frame::Echo { offset: *offset, on: *on });
+                self.outgoing.extend(changes);
                 self.outgoing.push_back(Frame::Ack(self.taken));
                 self.send(self.acked, self.printed);
             }
@@ -76,8 +94,15 @@ impl Agent {
     }
 
     fn take(&mut self, count: u64) {
+        let (offset, on) = (self.taken, self.echoes);
         self.taken = (self.taken + count).min(self.received);
+        self.echoed.resize(usize::try_from(self.taken).unwrap(), on);
+        let news = offset < self.taken && self.changes.last().is_none_or(|(_, last)| *last != on);
+        if news {
+            self.changes.push((offset, on));
+        }
         if self.greeted {
+            self.outgoing.extend(news.then_some(Frame::Echo { offset, on }));
             self.outgoing.push_back(Frame::Ack(self.taken));
         }
     }
@@ -136,7 +161,13 @@ impl Browser {
 #[derive(Default)]
 struct Journal {
     output: u64,
+    /// Input, byte by byte; none: masked.
+    typed: Vec<Option<u8>>,
     gaps: Vec<(u64, u64)>,
+}
+
+fn recorded_terms() -> Terms {
+    Terms { records_input: true, ..terms() }
 }
 
 struct World {
@@ -156,6 +187,7 @@ enum Step {
     Print(u64),
     Type(u64),
     Take(u64),
+    Echo(bool),
     Acknowledge,
     AcknowledgeOld(u64),
     FromAgent(usize),
@@ -177,6 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1u64..80_000).prop_map(Step::Print),
         2 => (1u64..20_000).prop_map(Step::Type),
         2 => (1u64..30_000).prop_map(Step::Take),
+        2 => any::<bool>().prop_map(Step::Echo),
         3 => Just(Step::Acknowledge),
         1 => (0u64..500_000).prop_map(Step::AcknowledgeOld),
         5 => (1usize..40).prop_map(Step::FromAgent),
@@ -197,7 +230,7 @@ fn step() -> impl Strategy<Value = Step> {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            machine: Machine::new(terms()),
+            machine: Machine::new(recorded_terms()),
             agent: Agent { greeted: true, link: Some(1), ..Agent::default() },
             browser: Browser::default(),
             journal: Journal::default(),
@@ -225,6 +258,23 @@ impl World {
                 Action::RecordGap { lost } => {
                     self.journal.gaps.push((self.journal.output, self.journal.output + lost));
                     self.journal.output += lost;
+                }
+                Action::RecordInput { offset, bytes } => {
+                    assert_eq!(
+                        offset,
+                        self.journal.typed.len() as u64,
+                        "input recorded with a gap or an overlap"
+                    );
+                    check(offset, &bytes);
+                    self.journal.typed.extend(bytes.iter().copied().map(Some));
+                }
+                Action::RecordMasked { end } => {
+                    assert!(end > self.journal.typed.len() as u64, "a mask of nothing");
+                    self.journal.typed.resize(usize::try_from(end).unwrap(), None);
+                }
+                Action::ToBrowser(Frame::Ack(taken)) => {
+                    assert!(taken <= self.journal.typed.len() as u64, "acknowledged before it was recorded");
+                    self.to_browser.push_back(Frame::Ack(taken));
                 }
                 Action::ToBrowser(frame) => self.to_browser.push_back(frame),
                 Action::ToRelay(frame) => {
@@ -289,7 +339,11 @@ impl World {
         self.drawing = None;
         let floor = self.journal.gaps.last().map_or(0, |(_, end)| *end);
         self.journal.output = self.journal.output.saturating_sub(lost).max(floor);
-        self.machine = Machine::resumed(terms(), (80, 24), self.journal.output, Duration::ZERO);
+        let kept = self.journal.typed.len().saturating_sub(usize::try_from(lost).unwrap());
+        self.journal.typed.truncate(kept);
+        self.agent.restarted = true;
+        let recorded = Recorded { output: self.journal.output, input: kept as u64 };
+        self.machine = Machine::resumed(recorded_terms(), (80, 24), recorded, Duration::ZERO);
     }
 
     fn take(&mut self, step: &Step) {
@@ -300,6 +354,7 @@ impl World {
                 self.browser.pump();
             }
             Step::Take(count) => self.agent.take(count),
+            Step::Echo(on) => self.agent.echoes = on,
             Step::Acknowledge if self.browser.ready => {
                 self.browser.outgoing.push_back(Frame::Ack(self.browser.shown));
             }
@@ -373,6 +428,20 @@ impl World {
         }
     }
 
+    /// Of all that the host took, what it showed is recorded, but where nobody could know; the rest is masked.
+    fn typed_is_recorded(&self) {
+        let (typed, agent) = (&self.journal.typed, &self.agent);
+        assert_eq!(typed.len() as u64, agent.taken);
+        for (at, kept) in typed.iter().enumerate() {
+            assert!(kept.is_none() || agent.echoed[at], "a hidden key is recorded at {at}");
+            let known = !agent.unknown.iter().any(|(from, to)| (*from..*to).contains(&(at as u64)));
+            assert!(
+                kept.is_some() || !agent.echoed[at] || !known || agent.forgetful,
+                "a shown key is masked at {at}"
+            );
+        }
+    }
+
     /// Everything connects and all that waits arrives.
     fn settle(&mut self) {
         self.agent_back();
@@ -397,8 +466,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_interleaving_shows_and_records_every_byte_once(steps in proptest::collection::vec(step(), 0..120)) {
+    fn any_interleaving_shows_and_records_every_byte_once(
+        steps in proptest::collection::vec(step(), 0..120),
+        forgetful: bool,
+    ) {
         let mut world = World::new();
+        world.agent.forgetful = forgetful;
         // The shell is there before anything is lost: what never began is not gone on with.
         world.agent_says(1);
         for step in &steps {
@@ -409,5 +482,6 @@ proptest! {
         prop_assert_eq!(world.browser.shown, world.agent.printed);
         prop_assert_eq!(world.agent.acked, world.agent.printed);
         prop_assert_eq!(world.agent.taken, world.browser.typed);
+        world.typed_is_recorded();
     }
 }

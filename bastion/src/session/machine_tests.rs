@@ -15,11 +15,16 @@ fn terms() -> Terms {
         cols: 80,
         rows: 24,
         read_only: false,
+        records_input: false,
         idle_timeout: None,
         max_duration: None,
         detach_grace: Duration::from_secs(300),
         resume_grace: Duration::from_secs(60),
     }
+}
+
+fn recorded(output: u64) -> Recorded {
+    Recorded { output, input: 0 }
 }
 
 fn opened(terms: Terms) -> Machine {
@@ -49,6 +54,41 @@ fn ended(actions: &[Action]) -> Option<(Reason, u16, u16)> {
         Action::Finish { reason, browser, relay, .. } => Some((*reason, browser.code, relay.code)),
         _ => None,
     })
+}
+
+#[test]
+fn input_is_recorded_when_the_host_has_taken_it_and_before_its_browser_hears_so() {
+    let mut machine = active(Terms { records_input: true, ..terms() });
+    machine.on(Event::Browser(B, data(0, b"ls")), Duration::ZERO);
+    machine.on(Event::Relay(R, Frame::Echo { offset: 0, on: true }), Duration::ZERO);
+    let actions = machine.on(Event::Relay(R, Frame::Ack(2)), Duration::ZERO);
+    let bytes = Bytes::from_static(b"ls");
+    assert_eq!(actions, [Action::RecordInput { offset: 0, bytes }, Action::ToBrowser(Frame::Ack(2))]);
+    machine.on(Event::Relay(R, Frame::Echo { offset: 2, on: false }), Duration::ZERO);
+    machine.on(Event::Browser(B, data(2, b"secret")), Duration::ZERO);
+    let actions = machine.on(Event::Relay(R, Frame::Ack(8)), Duration::ZERO);
+    assert_eq!(actions, [Action::RecordMasked { end: 8 }, Action::ToBrowser(Frame::Ack(8))]);
+}
+
+#[test]
+fn input_whose_echo_was_lost_with_a_socket_is_masked() {
+    let mut machine = active(Terms { records_input: true, ..terms() });
+    machine.on(Event::Relay(R, Frame::Echo { offset: 0, on: true }), Duration::ZERO);
+    machine.on(Event::Browser(B, data(0, b"secret")), Duration::ZERO);
+    machine.on(Event::RelayGone(R, None), Duration::ZERO);
+    machine.on(Event::RelayHere { socket: 3, resumes: true }, Duration::ZERO);
+    machine.on(Event::Relay(3, hello()), Duration::ZERO);
+    let actions = machine.on(Event::Relay(3, Frame::Ack(6)), Duration::ZERO);
+    assert_eq!(actions[0], Action::RecordMasked { end: 6 });
+}
+
+#[test]
+fn a_session_that_records_no_input_records_none_whatever_its_agent_says() {
+    let mut machine = active(terms());
+    machine.on(Event::Relay(R, Frame::Echo { offset: 0, on: true }), Duration::ZERO);
+    machine.on(Event::Browser(B, data(0, b"ls")), Duration::ZERO);
+    let actions = machine.on(Event::Relay(R, Frame::Ack(2)), Duration::ZERO);
+    assert_eq!(actions, [Action::ToBrowser(Frame::Ack(2))]);
 }
 
 #[test]
@@ -316,7 +356,7 @@ fn what_was_typed_while_the_agent_was_away_reaches_it_once() {
 
 #[test]
 fn output_lost_to_a_power_cut_is_marked_and_the_browser_gets_a_screen() {
-    let mut machine = Machine::resumed(terms(), (80, 24), 100, Duration::ZERO);
+    let mut machine = Machine::resumed(terms(), (80, 24), recorded(100), Duration::ZERO);
     machine.on(Event::BrowserHere { socket: B, plain: false, read_only: false }, Duration::ZERO);
     machine.on(Event::Browser(B, control(Control::Hello { have: 100 })), Duration::ZERO);
     let actions = machine.on(Event::RelayHere { socket: R, resumes: true }, Duration::ZERO);
@@ -382,7 +422,7 @@ fn a_shell_that_prints_on_while_it_ends_has_time_but_not_for_ever() {
 
 #[test]
 fn an_acknowledgement_that_crossed_a_screen_is_no_breach() {
-    let mut machine = Machine::resumed(terms(), (80, 24), 10, Duration::ZERO);
+    let mut machine = Machine::resumed(terms(), (80, 24), recorded(10), Duration::ZERO);
     machine.on(Event::BrowserHere { socket: B, plain: false, read_only: false }, Duration::ZERO);
     machine.on(Event::RelayHere { socket: R, resumes: true }, Duration::ZERO);
     machine.on(Event::Relay(R, control(Control::Hello { have: 10 })), Duration::ZERO);
@@ -409,7 +449,7 @@ fn a_newer_relay_replaces_the_one_before() {
 #[test]
 fn a_hello_before_what_is_recorded_or_beyond_belief_breaks_the_protocol() {
     for have in [99, 100 + (1 << 40) + 1, u64::MAX] {
-        let mut machine = Machine::resumed(terms(), (80, 24), 100, Duration::ZERO);
+        let mut machine = Machine::resumed(terms(), (80, 24), recorded(100), Duration::ZERO);
         machine.on(Event::RelayHere { socket: R, resumes: true }, Duration::ZERO);
         let actions = machine.on(Event::Relay(R, control(Control::Hello { have })), Duration::ZERO);
         assert_eq!(ended(&actions).map(|ended| (ended.0, ended.2)), Some((Reason::Error, 4400)));
@@ -438,8 +478,12 @@ fn a_plain_clients_session_ends_with_the_bastion() {
 #[test]
 fn a_session_that_is_taken_up_keeps_its_longest_time() {
     let longest = Some(Duration::from_secs(100));
-    let machine =
-        Machine::resumed(Terms { max_duration: longest, ..terms() }, (80, 24), 0, Duration::from_secs(70));
+    let machine = Machine::resumed(
+        Terms { max_duration: longest, ..terms() },
+        (80, 24),
+        recorded(0),
+        Duration::from_secs(70),
+    );
     assert_eq!(machine.next_deadline(), Some(Duration::from_secs(40)), "the warning is due");
 }
 

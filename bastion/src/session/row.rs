@@ -35,21 +35,19 @@ pub(super) async fn keep_status(db: &Db, session: &str, mut status: watch::Recei
     pending::<()>().await;
 }
 
-/// Writes the end; tries until the database has taken it: a slot must not stay taken.
-pub(super) async fn write_end(
-    db: &Db,
-    clock: &Clock,
-    session: &str,
-    owner: &str,
-    reason: Reason,
-    exit: Exit,
-) {
-    let end = sessions::End {
+/// An end as the row has it.
+pub(super) fn end(reason: Reason, exit: Option<Exit>) -> sessions::End {
+    let exit = exit.unwrap_or_default();
+    sessions::End {
         status: reason.status(),
         reason: reason.as_str(),
         exit_code: exit.code.map(i64::from),
         exit_signal: exit.signal,
-    };
+    }
+}
+
+/// Writes the end; tries until the database has taken it: a slot must not stay taken.
+pub(super) async fn write_end(db: &Db, clock: &Clock, session: &str, owner: &str, end: sessions::End) {
     let mut pause = FIRST_PAUSE;
     loop {
         let now = clock.millis();
@@ -74,13 +72,8 @@ pub async fn end_row(
     exit: Option<&recordings::Exit>,
 ) -> Result<(), DbError> {
     let now = clock.millis();
-    let end = sessions::End {
-        status: reason.status(),
-        reason: reason.as_str(),
-        exit_code: exit.and_then(|exit| exit.code).map(i64::from),
-        exit_signal: exit.and_then(|exit| exit.signal.clone()),
-    };
+    let exit = exit.map(|exit| Exit { code: exit.code, signal: exit.signal.clone() });
     let entry = Entry::new(now, Actor::System, "session.end").on("session", session);
-    db.end_session(session, end, now, entry).await?;
+    db.end_session(session, end(reason, exit), now, entry).await?;
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use openapi::frames::INPUT_WINDOW;
 
+use super::{Action, typed::Typed};
+
 /// The most that is kept for an agent that takes nothing, in bytes: browsers that come and go may add to it.
 const HELD_MAX: u64 = 16 * INPUT_WINDOW;
 /// Pieces that are joined while they wait, in bytes: a window of single keys must not cost an allocation each.
@@ -28,6 +30,8 @@ pub(super) struct Input {
     held: VecDeque<(u64, Bytes)>,
     /// Nobody here knows where the stream stands: an earlier start of the bastion did.
     unknown: bool,
+    /// What of it is to be recorded; none: input is not.
+    typed: Option<Typed>,
 }
 
 /// Why input was not taken.
@@ -35,8 +39,35 @@ pub(super) struct Input {
 pub(super) struct Breach(pub &'static str);
 
 impl Input {
-    pub(super) fn unknown() -> Self {
-        Self { unknown: true, ..Self::default() }
+    /// A stream that begins; `recorded`: to be recorded.
+    pub(super) fn new(recorded: bool) -> Self {
+        Self { typed: recorded.then(Typed::default), ..Self::default() }
+    }
+
+    /// One that an earlier start of the bastion left; if it is recorded, with so many bytes.
+    pub(super) fn unknown(recorded: Option<u64>) -> Self {
+        let typed = recorded.map(Typed::recorded);
+        // What is recorded was acknowledged.
+        Self { unknown: true, agent_acked: recorded.unwrap_or(0), typed, ..Self::default() }
+    }
+
+    /// Another socket of the agent's: it says anew when the terminal echoed.
+    pub(super) fn begin_relay(&mut self) {
+        if let Some(typed) = &mut self.typed {
+            typed.forget_echo();
+        }
+    }
+
+    /// The host's terminal echoes, or does not, from an offset on.
+    pub(super) fn echo(&mut self, offset: u64, on: bool) {
+        if let Some(typed) = &mut self.typed {
+            typed.echo(offset, on);
+        }
+    }
+
+    /// What is to be recorded now.
+    pub(super) fn drain_typed(&mut self) -> impl Iterator<Item = Action> {
+        self.typed.iter_mut().flat_map(Typed::ready)
     }
 
     /// Where the next byte goes.
@@ -70,6 +101,9 @@ impl Input {
         self.taken = end;
         if meant {
             self.hold(offset, bytes);
+            if let Some(typed) = &mut self.typed {
+                typed.frame(end);
+            }
         } else {
             self.acked = end;
         }
@@ -107,14 +141,16 @@ impl Input {
         }
         self.agent_acked = self.agent_acked.max(upto);
         self.acked = self.acked.max(upto);
-        while let Some((offset, bytes)) = self.held.front_mut() {
-            let covered = usize::try_from(upto.saturating_sub(*offset)).unwrap_or(usize::MAX);
-            if covered < bytes.len() {
-                let _ = bytes.split_to(covered);
-                *offset += covered as u64;
-                break;
+        while let Some((offset, bytes)) = self.held.front_mut().filter(|(offset, _)| *offset < upto) {
+            let covered = usize::try_from(upto - *offset).unwrap_or(usize::MAX).min(bytes.len());
+            let (at, covered) = (*offset, bytes.split_to(covered));
+            *offset += covered.len() as u64;
+            if bytes.is_empty() {
+                self.held.pop_front();
             }
-            self.held.pop_front();
+            if let Some(typed) = &mut self.typed {
+                typed.taken(at, &covered);
+            }
         }
         true
     }
@@ -124,6 +160,9 @@ impl Input {
     pub(super) fn resume(&mut self, upto: u64) -> bool {
         if std::mem::take(&mut self.unknown) {
             (self.taken, self.acked) = (upto, upto);
+            if self.typed.as_mut().is_some_and(|typed| !typed.skip_to(upto)) {
+                return false;
+            }
             self.agent_acked = upto;
         }
         if upto < self.agent_acked || !self.acknowledge(upto) {
@@ -189,7 +228,7 @@ mod tests {
 
     #[test]
     fn after_a_restart_the_stream_stands_where_the_agent_says() {
-        let mut input = Input::unknown();
+        let mut input = Input::unknown(None);
         assert!(input.resume(17));
         assert_eq!(input.taken(), 17);
         assert_eq!(input.take(0, &text("x"), true), Err(Breach("input must continue its stream exactly")));

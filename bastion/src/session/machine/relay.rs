@@ -54,6 +54,7 @@ impl Machine {
             actions.push(Action::DropRelay(replaced));
         }
         self.relay = Relay::Here { socket, stage: Stage::Hello { resumes }, since: self.now };
+        self.input.begin_relay();
         if resumes {
             let resume = Control::Resume { have: self.output, input: self.input.agent_acked() };
             actions.push(Action::ToRelay(control(resume)));
@@ -76,6 +77,7 @@ impl Machine {
                 if !self.input.acknowledge(taken) {
                     return self.relay_broke("acknowledged more input than there was", actions);
                 }
+                actions.extend(self.input.drain_typed());
                 self.to_browser(Frame::Ack(self.input.acked()), actions);
                 self.pass_on(actions);
             }
@@ -87,8 +89,8 @@ impl Machine {
                 self.finish(Reason::Exit, Some(Exit { code, signal }), actions);
             }
             Frame::Control(Control::Hello { .. }) => self.relay_broke("a second hello", actions),
-            // Echo matters to recorded input only, and this session records none.
-            Frame::Control(_) | Frame::Echo { .. } => {}
+            Frame::Echo { offset, on } => self.input.echo(offset, on),
+            Frame::Control(_) => {}
             Frame::Resize { .. } | Frame::Screen { .. } => {
                 self.relay_broke("a frame of the other direction", actions);
             }
@@ -131,6 +133,7 @@ impl Machine {
         if !self.input.resume(taken) {
             return self.relay_broke("acknowledged input that cannot be so", actions);
         }
+        actions.extend(self.input.drain_typed());
         self.to_browser(Frame::Ack(self.input.acked()), actions);
         if self.phase == Phase::Exiting {
             self.input.drop_all();
