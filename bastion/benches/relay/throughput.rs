@@ -99,9 +99,10 @@ fn rates(table: &mut Table, alone: &[f64], [floor, floor_rec, written, plain, sy
 
 /// One file through one place; `expected` bytes of it are shown.
 pub async fn one(place: &impl Place, file: &Path, expected: u64, store: Option<&House>) -> Run {
-    let stored = async || match store {
-        Some(house) => house.all_stored().await,
-        None => (),
+    let stored = async || {
+        if let Some(house) = store {
+            house.all_stored().await;
+        }
     };
     stored().await;
     settled(place.server()).await;

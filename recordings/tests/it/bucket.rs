@@ -143,7 +143,7 @@ impl Bucket {
 
 impl House {
     fn trick(&self, request: &Request<Incoming>) -> Option<Trick> {
-        let place = request.uri().path_and_query().map(|place| place.as_str()).unwrap_or_default();
+        let place = request.uri().path_and_query().map(http::uri::PathAndQuery::as_str).unwrap_or_default();
         let mut ambushes = self.ambushes.lock().unwrap();
         let fits = |ambush: &&mut Ambush| {
             ambush.left > 0 && ambush.method == *request.method() && place.contains(ambush.path)

@@ -5741,6 +5741,8 @@ export interface components {
              * @description Rows.
              */
             rows: number;
+            /** @description Whether what is typed is recorded. */
+            records_input: boolean;
         };
         /**
          * Recording
