@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::journal::{Header, Kind};
+use crate::journal::{Header, Kind, MAX_SIDE};
 use crate::utf8::Utf8;
 
 pub(crate) mod read;
@@ -87,7 +87,9 @@ impl Encoder {
                 let text = if *echo { self.input.decode(bytes) } else { MASK };
                 self.empty &= !put_text(out, self.at, 'i', text);
             }
-            Kind::Resize { cols, rows, .. } if *cols > 0 && *rows > 0 && (*cols, *rows) != self.size => {
+            Kind::Resize { cols: cols @ 1..=MAX_SIDE, rows: rows @ 1..=MAX_SIDE, .. }
+                if (*cols, *rows) != self.size =>
+            {
                 self.size = (*cols, *rows);
                 self.empty &= !put_text(out, self.at, 'r', &format!("{cols}x{rows}"));
             }

@@ -35,6 +35,8 @@ pub(crate) const PREAMBLE: [u8; 16] = *b"CSTLJRNL\x00\x01\x00\x00\x00\x00\x00\x0
 pub(crate) const HEAD_LEN: usize = 28;
 const MAX_PAYLOAD: usize = 1 << 20;
 const NO_ECHO: u8 = 1;
+/// No terminal has more columns or rows: who says so is not believed.
+pub(crate) const MAX_SIDE: u16 = 1000;
 
 /// What a recording is about: signed, and the root of its hash chain.
 // INVARIANT: the fields stand in the order of their names, so that the derived JSON is the JCS form (seal.rs).
@@ -104,9 +106,9 @@ pub enum Kind {
     Resize {
         /// Output offset from which it holds.
         offset: u64,
-        /// Columns.
+        /// Columns; a size that is not within 1..=1000 does not count.
         cols: u16,
-        /// Rows.
+        /// Rows, likewise.
         rows: u16,
     },
     /// Something worth finding again (joined, left, resumed, a policy's word); no secrets.

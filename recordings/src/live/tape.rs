@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::LiveError;
-use crate::journal::{Cursor, End, Entry, Exit, Header, Kind, Reader, Record};
+use crate::journal::{Cursor, End, Entry, Exit, Header, Kind, MAX_SIDE, Reader, Record};
 use crate::screen::Screen;
 
 /// Bytes of output between two marks, at least.
@@ -40,7 +40,7 @@ impl Place {
 
     /// Notes the size that `kind`, which was passed, may set.
     pub(crate) fn resized(&mut self, kind: &Kind) {
-        if let Kind::Resize { cols: cols @ 1.., rows: rows @ 1.., .. } = kind {
+        if let Kind::Resize { cols: cols @ 1..=MAX_SIDE, rows: rows @ 1..=MAX_SIDE, .. } = kind {
             self.size = (*cols, *rows);
         }
     }
@@ -137,7 +137,9 @@ impl Tape {
         {
             match kind {
                 Kind::Output { bytes, .. } => screen.feed(&bytes),
-                Kind::Resize { cols: cols @ 1.., rows: rows @ 1.., .. } => screen.resize(cols, rows),
+                Kind::Resize { cols: cols @ 1..=MAX_SIDE, rows: rows @ 1..=MAX_SIDE, .. } => {
+                    screen.resize(cols, rows)
+                }
                 Kind::Gap { .. } => screen.lost(),
                 Kind::Resize { .. } | Kind::Input { .. } | Kind::Marker(_) | Kind::Exit(_) => (),
             }
