@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// `castellan`, as it is installed.
-fn castellan() -> Command {
+pub fn castellan() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_castellan"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     command
 }
 
 /// Writes the settings of `bastion` as a file.
-fn settings(bastion: &Bastion) -> std::path::PathBuf {
+pub fn settings(bastion: &Bastion) -> std::path::PathBuf {
     let config = bastion.config();
     let text = format!(
         "[server]\nlisten = \"{}\"\npublic_url = \"{}\"\n[database]\nurl = \"{}\"\n[store]\nurl = \"{}\"\n\
@@ -44,7 +44,7 @@ async fn serve(bastion: &Bastion, settings: &Path) -> Child {
     child
 }
 
-async fn signal(child: &Child, name: &str) {
+pub async fn signal(child: &Child, name: &str) {
     let id = child.id().unwrap().to_string();
     assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
 }

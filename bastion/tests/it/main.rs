@@ -22,5 +22,6 @@ mod registrations;
 mod resume;
 mod sources;
 mod terminal;
+mod typed;
 mod verify;
 mod watching;
