@@ -4509,6 +4509,8 @@ export interface components {
              * @description Rows.
              */
             rows: number;
+            /** @description Whether what is typed is recorded. */
+            records_input: boolean;
         };
         /**
          * Recording
@@ -4746,7 +4748,7 @@ export interface components {
             idle_timeout: number | null;
             /** @description RFC 3339, UTC. */
             not_after: string | null;
-            /** @description Input is recorded. */
+            /** @description Input is recorded; what the host does not show, such as a password, as `•`. */
             record_input: boolean;
             /** @description Input is dropped. */
             read_only: boolean;
