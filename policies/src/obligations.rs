@@ -48,7 +48,8 @@ pub struct Obligations {
     pub idle_timeout: Option<u64>,
     /// The instant the session must have ended, in UTC milliseconds.
     pub not_after: Option<i64>,
-    /// Whether input is recorded.
+    /// Whether input is recorded. What the host's terminal does not show is masked; a program that reads secrets in
+    /// the line editor of the session's own shell cannot be told apart (`docs/decisions/0005-what-is-typed.md`).
     pub record_input: bool,
     /// Whether input is dropped.
     pub read_only: bool,

@@ -139,7 +139,7 @@ pub struct SessionTerms {
     idle_timeout: Nullable<u64>,
     /// RFC 3339, UTC.
     not_after: Nullable<String>,
-    /// Input is recorded.
+    /// Input is recorded; what the host does not show, such as a password, as `•`.
     record_input: bool,
     /// Input is dropped.
     read_only: bool,

@@ -28,5 +28,6 @@ mod resume;
 mod sources;
 mod terminal;
 mod torture;
+mod typed;
 mod verify;
 mod watching;

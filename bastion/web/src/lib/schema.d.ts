@@ -6074,7 +6074,7 @@ export interface components {
             idle_timeout: number | null;
             /** @description RFC 3339, UTC. */
             not_after: string | null;
-            /** @description Input is recorded. */
+            /** @description Input is recorded; what the host does not show, such as a password, as `•`. */
             record_input: boolean;
             /** @description Input is dropped. */
             read_only: boolean;

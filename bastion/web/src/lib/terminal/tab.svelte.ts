@@ -55,6 +55,8 @@ export class Tab {
   /** A deadline the bastion has announced, in milliseconds since the epoch. */
   deadline = $state<{ at: number; reason: string } | null>(null);
   watchers = $state(0);
+  /** What is typed goes into the recording, and not only what is shown. */
+  recordsInput = $state(false);
   /** Output has come since this tab was last looked at. */
   unseen = $state(false);
   matches = $state({ index: -1, count: 0 });
@@ -219,6 +221,7 @@ export class Tab {
 
   #open(ticket: Ticket, size: { cols: number; rows: number }): void {
     this.phase = 'dialling';
+    this.recordsInput = ticket.session.records_input;
     this.#connection = this.#connect(size, {}, ticket.ws_url);
     this.#giveUp = dial(this.#connection, ticket.ws_url, ticket.token);
     this.phase = 'host';
@@ -271,6 +274,7 @@ export class Tab {
       if (!this.hostname) await this.#nameOfSession(session);
       const ticket = await reattach(session, mode);
       if (attempt !== this.#attempt || !this.#connection) return;
+      this.recordsInput = ticket.session.records_input;
       this.#giveUp = dial(this.#connection, ticket.ws_url, ticket.token);
     } catch (error) {
       if (attempt === this.#attempt) this.#refused(asProblem(error));
