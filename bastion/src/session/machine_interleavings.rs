@@ -102,6 +102,8 @@ impl Agent {
             self.changes.push((offset, on));
         }
         if self.greeted {
+            // Only the latest acknowledgement is sent, after every word on echo before it.
+            self.outgoing.retain(|frame| !matches!(frame, Frame::Ack(_)));
             self.outgoing.extend(news.then_some(Frame::Echo { offset, on }));
             self.outgoing.push_back(Frame::Ack(self.taken));
         }
@@ -188,6 +190,12 @@ enum Step {
     Type(u64),
     Take(u64),
     Echo(bool),
+    /// Keys that go straight to the host, which takes some; what it says of them is still under way.
+    Keys {
+        typed: u64,
+        taken: u64,
+        on: bool,
+    },
     Acknowledge,
     AcknowledgeOld(u64),
     FromAgent(usize),
@@ -210,6 +218,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1u64..20_000).prop_map(Step::Type),
         2 => (1u64..30_000).prop_map(Step::Take),
         2 => any::<bool>().prop_map(Step::Echo),
+        12 => (1u64..2_000, 1u64..2_000, any::<bool>()).prop_map(|(typed, taken, on)| Step::Keys { typed, taken, on }),
         3 => Just(Step::Acknowledge),
         1 => (0u64..500_000).prop_map(Step::AcknowledgeOld),
         5 => (1usize..40).prop_map(Step::FromAgent),
@@ -355,6 +364,12 @@ impl World {
             }
             Step::Take(count) => self.agent.take(count),
             Step::Echo(on) => self.agent.echoes = on,
+            Step::Keys { typed, taken, on } => {
+                self.agent.echoes = on;
+                for step in [Step::Type(typed), Step::FromBrowser(10), Step::ToAgent(10), Step::Take(taken)] {
+                    self.take(&step);
+                }
+            }
             Step::Acknowledge if self.browser.ready => {
                 self.browser.outgoing.push_back(Frame::Ack(self.browser.shown));
             }
@@ -474,6 +489,8 @@ proptest! {
         world.agent.forgetful = forgetful;
         // The shell is there before anything is lost: what never began is not gone on with.
         world.agent_says(1);
+        world.browser_says(1);
+        world.deliver_to_browser(1);
         for step in &steps {
             world.take(step);
         }

@@ -178,6 +178,16 @@ fn an_event_that_does_not_continue_its_stream_is_refused() {
 }
 
 #[test]
+fn what_is_hidden_is_written_by_its_end_alone_and_never_goes_back() {
+    let mut cursor = Cursor { input: 5, records_input: true, ..Cursor::default() };
+    let hidden = |offset| Kind::Input { offset, bytes: Bytes::new(), echo: false };
+    let mut put = |kind| cursor.event(Event { at: Duration::ZERO, kind }).map(|framed| framed.len());
+    assert_eq!(put(hidden(9)).unwrap(), HEAD_LEN as u64);
+    assert!(put(hidden(8)).is_err());
+    assert!(put(Kind::Input { offset: 9, bytes: Bytes::from_static(b"x"), echo: true }).is_ok());
+}
+
+#[test]
 fn other_files_are_told_apart() {
     assert!(matches!(read(b""), Err(JournalError::Empty)));
     assert!(matches!(read(b"CSTL"), Err(JournalError::Magic)));

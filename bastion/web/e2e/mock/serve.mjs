@@ -177,7 +177,7 @@ function authorize(request, id) {
   if (!asset) return problem(404, 'not_available', 'Not available');
   if (asset.access.effect === 'deny') return problem(403, asset.access.code, 'Not now', asset.access.detail ?? '');
   if (asset.access.effect === 'challenge') return [202, { status: 'waiting', request_id: 'q-1' }];
-  return [200, { token: 'new', ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
+  return [200, { token: 'new', ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24, records_input: false } }];
 }
 
 function reattach(request, url, state) {
@@ -186,7 +186,7 @@ function reattach(request, url, state) {
   const end_reason = state.end_reason || (primary.status === 'closed' && 'closed');
   if (end_reason) return [409, { title: 'The session is over', status: 409, code: 'ended', detail: '', end_reason }];
   const token = url.searchParams.get('mode') === 'watch' ? 'watch' : 'control';
-  return [200, { token, ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24 } }];
+  return [200, { token, ws_url: `ws://${request.headers.host}/api/v1/tty/ws`, expires_in: 300, session: { command: null, cols: 80, rows: 24, records_input: false } }];
 }
 
 const SPEC = {
