@@ -32,7 +32,7 @@ async fn a_ticket_says_what_it_opens_and_is_kept_nowhere() {
     let ticket = answer.expect(200);
     assert_eq!(ticket["expires_in"], 300);
     assert_eq!(ticket["ws_url"], format!("{}/api/v1/tty/ws", bastion.config().ws_base()));
-    assert_eq!(ticket["session"], json!({"command": "ls", "cols": 120, "rows": 40}));
+    assert_eq!(ticket["session"], json!({"command": "ls", "cols": 120, "rows": 40, "records_input": false}));
     let claims = claims(ticket["token"].as_str().unwrap());
     assert_eq!((&claims["aud"], &claims["sub"]), (&json!("castellan:browser"), &json!(alice.id)));
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);

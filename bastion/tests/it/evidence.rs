@@ -66,10 +66,17 @@ async fn what_is_downloaded_proves_itself_offline() {
     let seal = alice.get(&format!("{path}/seal")).await;
     assert_eq!(seal.header("content-type"), "application/jose");
     assert!(seal.body == fs::read(kept(&bastion, &session, "seal")).unwrap());
+    // Storing is the bastion's own deed, noted before anybody looks.
     let actions: Vec<_> = noted(&root, &session).await.into_iter().map(|(action, _)| action).collect();
     assert_eq!(
         actions,
-        ["recording.download", "recording.download", "recording.download", "recording.verify"],
+        [
+            "recording.stored",
+            "recording.download",
+            "recording.download",
+            "recording.download",
+            "recording.verify"
+        ],
         "looking at the index and the seal shows nothing of what was on the screen"
     );
 }

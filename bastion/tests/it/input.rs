@@ -37,6 +37,7 @@ fn good(operation: &Operation, host: &Applicant, root: &Actor) -> Value {
         ("PATCH", "/assets/{id}") => {
             json!({"labels": {"env": "prod"}, "allowed_users": [root.id], "status": "maintenance", "run_as": "nobody"})
         }
+        ("PATCH", "/recordings/{id}") => json!({"hold": true, "reason": "evidence"}),
         ("POST", "/policies") => json!({"document": {"guardrails": [], "policies": []}, "comment": "why"}),
         ("POST", "/policies/simulate") => json!({"user": root.id, "asset": "x", "ip": "127.0.0.1"}),
         (method, path) => panic!("{method} {path} has no example here: add one"),
