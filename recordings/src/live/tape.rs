@@ -138,7 +138,7 @@ impl Tape {
             match kind {
                 Kind::Output { bytes, .. } => screen.feed(&bytes),
                 Kind::Resize { cols: cols @ 1..=MAX_SIDE, rows: rows @ 1..=MAX_SIDE, .. } => {
-                    screen.resize(cols, rows)
+                    screen.resize(cols, rows);
                 }
                 Kind::Gap { .. } => screen.lost(),
                 Kind::Resize { .. } | Kind::Input { .. } | Kind::Marker(_) | Kind::Exit(_) => (),

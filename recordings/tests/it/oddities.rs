@@ -77,9 +77,12 @@ async fn a_file_that_is_no_journal_is_set_aside_with_its_reason_and_its_bytes() 
     }
 }
 
+/// Makes something odd at a path, of what lies outside of the spool if need be.
+type Make = fn(&Path, &Path);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_plain_file_is_set_aside_and_never_followed_read_or_cut() {
-    let make: [(&str, fn(&Path, &Path)); 3] = [
+    let make: [(&str, Make); 3] = [
         ("folder", |_, path| fs::create_dir_all(path.join("within")).unwrap()),
         ("link", |outside, path| symlink(outside, path).unwrap()),
         ("pipe", |_, path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap()),
