@@ -10,6 +10,7 @@ pub mod chain;
 pub mod concurrency;
 pub mod document;
 pub mod facts;
+pub mod labels;
 pub mod obligations;
 pub mod rate_limit;
 pub mod registry;
@@ -25,6 +26,7 @@ pub use document::{Fault, configured};
 pub use facts::{
     AssetFacts, AssetStatus, Capabilities, Facts, Level, LiveSessions, Purpose, Request, Subject,
 };
+pub use labels::Labels;
 pub use obligations::{Demand, Obligations};
 pub use rate_limit::RateLimit;
 pub use registry::{
@@ -39,7 +41,12 @@ pub use selector::{Selector, SelectorError};
 /// A registry of the modules this crate brings; a module of one's own is one more `register`.
 #[must_use]
 pub fn builtin() -> Registry {
-    Registry::default().register(AssetState).register(AllowedUsers).register(Concurrency).register(RateLimit)
+    Registry::default()
+        .register(AssetState)
+        .register(AllowedUsers)
+        .register(Labels)
+        .register(Concurrency)
+        .register(RateLimit)
 }
 
 /// The document a new bastion starts with: the asset's own list says who, hosts must be up, sessions are counted.

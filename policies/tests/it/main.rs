@@ -3,6 +3,7 @@
 
 mod documents;
 mod engine;
+mod labels;
 mod laws;
 mod modules;
 mod obligations;
