@@ -69,6 +69,7 @@ test('a new user logs in, works in a terminal and plays the recording', { timeou
     await person.shot('terminal-vim');
     await person.page.keyboard.press('Escape');
     await person.runs(':q!');
+    await person.prompted('vim --clean');
     await person.runs('echo back-$((3 * 3))');
     await person.sees(/back-9/);
   });
@@ -78,6 +79,7 @@ test('a new user logs in, works in a terminal and plays the recording', { timeou
     await person.sees(/Load average/);
     await person.shot('terminal-htop');
     await person.types('q');
+    await person.prompted('htop');
     await person.runs('echo back-$((5 * 5))');
     await person.sees(/back-25/);
   });

@@ -122,6 +122,11 @@ class Person {
     await this.page.keyboard.press('Enter');
   }
 
+  /** Until a program that drew on the other screen is gone: one that is leaving drops what is typed to it. */
+  prompted(program) {
+    return this.sees(new RegExp(`${program}\\s*\\n[^\\n]*[$#%>]\\s*$`));
+  }
+
   async ended() {
     await this.#shown('[data-phase="ended"]');
     return this.page.locator('.pane:not([hidden]) .ended').innerText();
