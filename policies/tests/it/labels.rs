@@ -109,7 +109,7 @@ fn a_binding_that_binds_nobody_or_might_widen_is_refused_with_its_path() {
 #[test]
 fn live_sessions_are_ruled_on_again_after_a_change_of_groups_or_labels() {
     let document = bound(&json!([{"users": ["a"], "selector": "env"}]));
-    let chain = Chain::from_value(document, &builtin()).ok().expect("it loads");
+    let chain = Chain::from_value(document, &builtin()).unwrap_or_else(|faults| panic!("{faults:?}"));
     assert!(chain.watches().contains(EventMask::GROUPS | EventMask::LABELS));
 }
 
